@@ -1,0 +1,5 @@
+"""Analysis: what a set of samples says about the composition that made them."""
+
+from compjax.analysis.counting import Row, tally
+
+__all__ = ["Row", "tally"]

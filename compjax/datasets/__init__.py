@@ -1,0 +1,5 @@
+"""Data for training: streams that are made on the device, inside the train step."""
+
+from compjax.datasets.streams import SingleObject
+
+__all__ = ["SingleObject"]

@@ -1,0 +1,225 @@
+"""Gaussians and their mixtures, which noise keeps Gaussian: N(m, C + sigma^2 I)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from compjax.types import (
+    Density,
+    Number,
+    PRNGKey,
+    Sigma,
+    align,
+    as_float,
+    concrete,
+    pytree,
+    set_fields,
+)
+
+
+@pytree
+class Gaussian(Density):
+    r"""The density of $N(mean, cov)$, at noise level sigma $N(mean, cov + \sigma^2 I)$.
+
+    Args:
+        mean: `[d]`.
+        cov: `[d, d]`, symmetric and positive definite.
+
+    Raises:
+        ValueError: If shapes do not fit or `cov` is not a covariance.
+
+    Example:
+        >>> p = Gaussian(jnp.zeros(2), jnp.eye(2))
+        >>> p(jnp.ones((1, 2)), 1.0)
+        Array([[-0.5, -0.5]], dtype=float32)
+        >>> p.sample(jax.random.key(0), 3).shape
+        (3, 2)
+    """
+
+    mean: Any
+    cov: Any
+
+    def __post_init__(self) -> None:
+        set_fields(self, mean=as_float(self.mean), cov=as_float(self.cov))
+        d = self.mean.shape[-1:]
+        if self.mean.ndim != 1 or self.cov.shape != d + d:
+            raise ValueError(
+                "A Gaussian needs mean [d] and cov [d, d], got "
+                f"{self.mean.shape} and {self.cov.shape}."
+            )
+        check_covariance(self.cov, "cov")
+
+    def __call__(self, x: Float[Array, "b d"], sigma: Sigma) -> Float[Array, "b d"]:
+        def score(x: Array, sigma: Array) -> Array:
+            return _score(self.mean, factor(self.cov, sigma), x)
+
+        return at_levels(score, x, sigma, self.mean.shape)
+
+    def log_prob(
+        self, x: Float[Array, "b d"], sigma: Sigma = 0.0
+    ) -> Float[Array, " b"]:
+        """The normalised log-density at a noise level, `[b]`."""
+
+        def log_prob(x: Array, sigma: Array) -> Array:
+            return _log_prob(self.mean, factor(self.cov, sigma), x)
+
+        return at_levels(log_prob, x, sigma, self.mean.shape)
+
+    def sample(self, key: PRNGKey, n: int, sigma: Number = 0.0) -> Float[Array, "n d"]:
+        """`[n, d]` independent draws at a noise level."""
+        unit = jax.random.normal(key, (n, *self.mean.shape))
+        return self.mean[None] + unit @ factor(self.cov, as_float(sigma)).T
+
+
+@pytree
+class GaussianMixture(Density):
+    r"""The density $\sum_i w_i N(mean_i, cov_i)$ with weights that sum to one.
+
+    Args:
+        log_weights: `[m]`, normalised at construction.
+        means: `[m, d]`.
+        covs: `[m, d, d]`, each symmetric and positive definite.
+
+    Raises:
+        ValueError: If shapes do not fit or some `cov` is not a covariance.
+
+    Example:
+        >>> means = jnp.array([[-1.0], [1.0]])
+        >>> p = GaussianMixture(jnp.zeros(2), means, jnp.ones((2, 1, 1)))
+        >>> p(jnp.zeros((1, 1)), 0.5)
+        Array([[0.]], dtype=float32)
+    """
+
+    log_weights: Any
+    means: Any
+    covs: Any
+
+    def __post_init__(self) -> None:
+        logs, means, covs = map(as_float, (self.log_weights, self.means, self.covs))
+        m, d = (means.shape + (0, 0))[:2]
+        if logs.shape != (m,) or means.ndim != 2 or covs.shape != (m, d, d) or not m:
+            raise ValueError(
+                "A mixture needs log_weights [m], means [m, d] and covs [m, d, d], got "
+                f"{logs.shape}, {means.shape} and {covs.shape}."
+            )
+        check_covariance(covs, "covs")
+        set_fields(self, log_weights=jax.nn.log_softmax(logs), means=means, covs=covs)
+
+    def _joint(self, factors: Array, x: Array) -> Array:
+        """`log w_i + log N_i(x)`, `[m, b]`."""
+        logs = jax.vmap(_log_prob, (0, 0, None))(self.means, factors, x)
+        return self.log_weights[:, None] + logs
+
+    def __call__(self, x: Float[Array, "b d"], sigma: Sigma) -> Float[Array, "b d"]:
+        def score(x: Array, sigma: Array) -> Array:
+            factors = factor(self.covs, sigma)
+            responsibilities = jax.nn.softmax(self._joint(factors, x), axis=0)
+            scores = jax.vmap(_score, (0, 0, None))(self.means, factors, x)
+            return (responsibilities[..., None] * scores).sum(0)
+
+        return at_levels(score, x, sigma, self.means.shape[1:])
+
+    def log_prob(
+        self, x: Float[Array, "b d"], sigma: Sigma = 0.0
+    ) -> Float[Array, " b"]:
+        """The normalised log-density at a noise level, `[b]`."""
+
+        def log_prob(x: Array, sigma: Array) -> Array:
+            return jax.nn.logsumexp(self._joint(factor(self.covs, sigma), x), axis=0)
+
+        return at_levels(log_prob, x, sigma, self.means.shape[1:])
+
+    def sample(self, key: PRNGKey, n: int, sigma: Number = 0.0) -> Float[Array, "n d"]:
+        """`[n, d]` independent draws at a noise level."""
+        key_which, key_unit = jax.random.split(key)
+        which = jax.random.categorical(key_which, self.log_weights, shape=(n,))
+        unit = jax.random.normal(key_unit, (n, self.means.shape[1]))
+        factors = factor(self.covs, as_float(sigma))[which]
+        return self.means[which] + jnp.einsum("nij,nj->ni", factors, unit)
+
+
+def factor(cov: Float[Array, "*m d d"], sigma: Array) -> Float[Array, "*m d d"]:
+    """The Cholesky factor of `cov + sigma**2 I`.
+
+    Cholesky rather than eigenvectors, because it stays differentiable where
+    eigenvalues coincide, as they do at every multiple of the identity.
+
+    Example:
+        >>> factor(jnp.eye(1), jnp.sqrt(3.0))
+        Array([[2.]], dtype=float32)
+    """
+    noise = sigma**2 * jnp.eye(cov.shape[-1], dtype=cov.dtype)
+    return jnp.linalg.cholesky(cov + jnp.broadcast_to(noise, cov.shape))
+
+
+def _log_prob(mean: Array, chol: Array, x: Array) -> Array:
+    unit = jax.scipy.linalg.solve_triangular(chol, (x - mean[None]).T, lower=True)
+    log_volume = jnp.log(jnp.diagonal(chol)).sum() + len(mean) / 2 * np.log(2 * np.pi)
+    return -0.5 * (unit**2).sum(0) - log_volume
+
+
+def _score(mean: Array, chol: Array, x: Array) -> Array:
+    return -jax.scipy.linalg.cho_solve((chol, True), (x - mean[None]).T).T
+
+
+def at_levels(
+    fn: Callable[[Array, Array], Array],
+    x: Float[Array, "b *d"],
+    sigma: Sigma,
+    event: tuple[int, ...],
+) -> Array:
+    """`fn(x, sigma)` of a function that knows one noise level at a time.
+
+    A scalar sigma stays scalar: one factorisation serves the whole batch.
+
+    Args:
+        fn: `(x [b, *d], sigma []) -> [b, ...]`.
+        x: `[b, *d]`.
+        sigma: A scalar or `[b]`.
+        event: The shape `d` that the density lives on.
+
+    Raises:
+        ValueError: If x or sigma has the wrong shape.
+
+    Example:
+        >>> at_levels(lambda x, s: s * x, jnp.ones((2, 1)), jnp.arange(2.0), (1,))
+        Array([[0.],
+               [1.]], dtype=float32)
+    """
+    if x.shape[1:] != event:
+        raise ValueError(f"x must be [b, {', '.join(map(str, event))}], got {x.shape}.")
+    align(sigma, x)  # checks the shape
+    sigma = as_float(sigma)
+    if sigma.ndim == 0:
+        return fn(x, sigma)
+    return jax.vmap(lambda x, sigma: fn(x[None], sigma)[0])(x, sigma)
+
+
+def check_covariance(cov: Any, name: str) -> None:
+    """Raises a ValueError unless `[..., d, d]` is symmetric positive definite.
+
+    Example:
+        >>> check_covariance(-np.eye(1), "cov")
+        Traceback (most recent call last):
+        ...
+        ValueError: cov must be positive definite; its smallest eigenvalue is -1.
+    """
+    value = concrete(cov)
+    if value is None:
+        return
+    if not np.isfinite(value).all() or not np.allclose(
+        value, np.swapaxes(value, -1, -2), atol=1e-6 * np.abs(value).max(initial=0)
+    ):
+        raise ValueError(f"{name} must be finite and symmetric, got {value}.")
+    smallest = np.linalg.eigvalsh(value.astype(np.float64)).min(initial=np.inf)
+    if smallest <= 0:
+        raise ValueError(
+            f"{name} must be positive definite; its smallest eigenvalue is "
+            f"{smallest:.3g}."
+        )

@@ -1,0 +1,27 @@
+"""Networks: every module is a preconditioned denoiser.
+
+`module.apply({"params": params}, x, sigma, condition)` is an estimate of
+`E[x0 | x, condition]`; `compjax.Network(module, params)` is its score.
+"""
+
+from compjax.networks.edm2 import UNet
+from compjax.networks.magnitude import (
+    MPConv,
+    MPFourier,
+    mp_cat,
+    mp_silu,
+    mp_sum,
+    normalize,
+    normalize_weights,
+)
+
+__all__ = [
+    "MPConv",
+    "MPFourier",
+    "UNet",
+    "mp_cat",
+    "mp_silu",
+    "mp_sum",
+    "normalize",
+    "normalize_weights",
+]

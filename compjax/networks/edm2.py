@@ -1,0 +1,376 @@
+r"""The U-Net of EDM2, preconditioned: an estimate of $E[x_0 \mid x]$ for images.
+
+Reading order: the residual branch and the attention that both halves share, a block of
+the encoder, a block of the decoder, the U-Net.
+
+Source: Karras et al. 2024 (EDM2, 2312.02696), "config G" and its appendix B; the
+preconditioning is that of Karras et al. 2022 (EDM, 2206.00364), table 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from compjax.networks.magnitude import (
+    MPConv,
+    MPFourier,
+    downsample,
+    mp_cat,
+    mp_silu,
+    mp_sum,
+    normalize,
+    upsample,
+)
+from compjax.noise import align
+from compjax.scores import edm_preconditioning
+from compjax.types import Condition, Sigma, as_float
+
+CLIP = 256.0
+"""Activations are clipped to this size after every block; it matters in bfloat16."""
+
+
+def keep(x: Array) -> Array:
+    """`x`: the resampling of a block that does not resample."""
+    return x
+
+
+class Branch(nn.Module):
+    r"""The residual branch: two 3 x 3 convolutions, scaled in between by the embedding.
+
+    $$y = W_1\,\phi\bigl((1 + g\,V e) \odot W_0\,\phi(x)\bigr)$$
+
+    with $\phi$ the `mp_silu` and g a learned gain, zero at initialisation.
+
+    Args:
+        features: Output channels.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w i"], emb: Float[Array, "b e"]
+    ) -> Float[Array, "b h w features"]:
+        y = MPConv(self.features, (3, 3), name="conv_res0")(mp_silu(x))
+        gain = self.param("emb_gain", nn.initializers.zeros, ())
+        scale = 1 + MPConv(self.features, name="emb_linear")(emb, gain)
+        y = mp_silu(y * scale[:, None, None])
+        return MPConv(self.features, (3, 3), name="conv_res1")(y)
+
+
+class Attention(nn.Module):
+    r"""Cosine self-attention over the pixels, to be added to its input.
+
+    Queries, keys and values are normalised per head, so that logits are bounded by the
+    square root of a head's channels.
+
+    Args:
+        heads: Number of heads; it divides the channels.
+    """
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        b, h, w, c = x.shape
+        qkv = MPConv(3 * c, (1, 1), name="attn_qkv")(x)
+        # One channel is (head, its channel, which of q, k, v), the last one fastest.
+        qkv = qkv.reshape(b, h * w, self.heads, c // self.heads, 3)
+        q, k, v = jnp.moveaxis(normalize(qkv, axes=3), -1, 0)
+        logits = jnp.einsum("bqhc,bkhc->bhqk", q, k) / math.sqrt(c // self.heads)
+        weights = jax.nn.softmax(logits.astype(jnp.float32)).astype(x.dtype)
+        y = jnp.einsum("bhqk,bkhc->bqhc", weights, v).reshape(b, h, w, c)
+        return MPConv(c, (1, 1), name="attn_proj")(y)
+
+
+class EncoderBlock(nn.Module):
+    """Resamples, changes channels, normalises every pixel, then adds the branch.
+
+    Args:
+        features: Output channels.
+        heads: Heads of the attention at the end; 0 for none.
+        resample: A function of images: `keep` or `downsample`.
+        res_balance: Share of the branch in the sum.
+        attn_balance: Share of the attention in the sum.
+    """
+
+    features: int
+    heads: int = 0
+    resample: Callable[[Array], Array] = keep
+    res_balance: float = 0.3
+    attn_balance: float = 0.3
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w i"], emb: Float[Array, "b e"]
+    ) -> Float[Array, "b H W features"]:
+        x = self.resample(x)
+        if x.shape[-1] != self.features:
+            x = MPConv(self.features, (1, 1), name="conv_skip")(x)
+        x = normalize(x, axes=-1)
+        x = mp_sum(x, Branch(self.features, name="branch")(x, emb), self.res_balance)
+        if self.heads:
+            attended = Attention(self.heads, name="attention")(x)
+            x = mp_sum(x, attended, self.attn_balance)
+        return jnp.clip(x, -CLIP, CLIP)
+
+
+class DecoderBlock(nn.Module):
+    """Resamples, then adds the branch to a skip connection that changes channels.
+
+    Args:
+        features: Output channels.
+        heads: Heads of the attention at the end; 0 for none.
+        resample: A function of images: `keep` or `upsample`.
+        res_balance: Share of the branch in the sum.
+        attn_balance: Share of the attention in the sum.
+    """
+
+    features: int
+    heads: int = 0
+    resample: Callable[[Array], Array] = keep
+    res_balance: float = 0.3
+    attn_balance: float = 0.3
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w i"], emb: Float[Array, "b e"]
+    ) -> Float[Array, "b H W features"]:
+        x = self.resample(x)
+        y = Branch(self.features, name="branch")(x, emb)
+        if x.shape[-1] != self.features:
+            x = MPConv(self.features, (1, 1), name="conv_skip")(x)
+        x = mp_sum(x, y, self.res_balance)
+        if self.heads:
+            attended = Attention(self.heads, name="attention")(x)
+            x = mp_sum(x, attended, self.attn_balance)
+        return jnp.clip(x, -CLIP, CLIP)
+
+
+class UNet(nn.Module):
+    r"""EDM2's denoiser of images, $D = c_{skip}\,x + c_{out}\,F(c_{in}\,x, c_{noise})$.
+
+    The output of F is zero at initialisation, so a fresh denoiser is $c_{skip}\,x$.  A
+    second head, `log_variance`, estimates how well it denoises at each noise level.
+
+    A condition is one of two things.  With `condition_channels` it is an image, `[b or
+    1, h, w, condition_channels]`, which F sees beside its input; its entries should be
+    of order 1.  With `label_dim` it is a vector, `[b or 1, label_dim]`, such as a
+    one-hot class, which is embedded with the noise level; None stands for zeros.
+
+    Args:
+        channels: Channels of the first level; EDM2's XS has 128, S 192, M 256, L 320.
+        channel_mult: Channels of every level, in units of `channels`; each level halves
+            the resolution.
+        num_blocks: Blocks of every level of the encoder; the decoder has one more.
+        attn_resolutions: Heights, in grid points, at which the blocks have attention.
+        channels_per_head: A level with fewer channels than this has no attention.
+        patch: Side of the squares of pixels that are one grid point; 1 is EDM2.
+        label_dim: Length of a vector condition.
+        condition_channels: Channels of an image condition.
+        label_balance: Share of the label in the embedding.
+        concat_balance: Share of the skip connections in the decoder's concatenations.
+        res_balance: Share of the residual branches.
+        attn_balance: Share of the attentions.
+        sigma_data: Standard deviation of the data.
+        logvar_channels: Fourier features of the head `log_variance`.
+        dtype: Of the activations; the denoised image is float32 in any case.
+
+    Raises:
+        ValueError: If both kinds of condition are asked for; or, when it is traced, if
+            a condition or an image has a shape that does not fit.
+
+    Source: Karras et al. 2024 (2312.02696), appendix B and table 6; `patch` follows
+    Hoogeboom et al. 2024 (2410.19324).
+
+    Example:
+        >>> module = UNet(channels=8, channel_mult=(1, 2), condition_channels=1)
+        >>> x, condition = jnp.ones((2, 16, 16, 3)), jnp.zeros((1, 16, 16, 1))
+        >>> variables = jax.eval_shape(
+        ...     module.init, jax.random.key(0), x, 1.0, condition
+        ... )
+        >>> jax.eval_shape(module.apply, variables, x, 1.0, condition).shape
+        (2, 16, 16, 3)
+    """
+
+    channels: int = 128
+    channel_mult: tuple[int, ...] = (1, 2, 3, 4)
+    num_blocks: int = 3
+    attn_resolutions: tuple[int, ...] = (16, 8)
+    channels_per_head: int = 64
+    patch: int = 1
+    label_dim: int = 0
+    condition_channels: int = 0
+    label_balance: float = 0.5
+    concat_balance: float = 0.5
+    res_balance: float = 0.3
+    attn_balance: float = 0.3
+    sigma_data: float = 0.5
+    logvar_channels: int = 128
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        if self.label_dim and self.condition_channels:
+            raise ValueError(
+                f"label_dim = {self.label_dim} and condition_channels = "
+                f"{self.condition_channels}: a condition is a vector or an image; set "
+                "one of them to 0."
+            )
+        super().__post_init__()
+
+    def setup(self) -> None:
+        self.logvar_fourier = MPFourier(self.logvar_channels)
+        self.logvar_linear = MPConv(1)
+
+    def log_variance(self, sigma: Sigma) -> Float[Array, " b"]:
+        r"""$u(\sigma)$: the estimated logarithm of the weighted denoising error.
+
+        Args:
+            sigma: One noise level (then `[1]` is returned) or `[b]`.
+
+        Source: Karras et al. 2024, eq. 14 and following; see `training.loss`.
+        """
+        c_noise = edm_preconditioning(jnp.atleast_1d(as_float(sigma)))[3]
+        return self.logvar_linear(self.logvar_fourier(c_noise))[:, 0]
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], sigma: Sigma, condition: Condition = None
+    ) -> Float[Array, "b h w c"]:
+        if self.is_initializing():
+            self.log_variance(sigma)
+        self._check(x, condition)
+        sigma = jnp.broadcast_to(as_float(sigma), x.shape[:1])
+        c_skip, c_out, c_in, c_noise = edm_preconditioning(sigma, self.sigma_data)
+        F = self._raw(align(c_in, x) * x, c_noise, condition)
+        return align(c_skip, x) * x + align(c_out, x) * F.astype(jnp.float32)
+
+    @nn.nowrap
+    def _raw(self, x: Array, c_noise: Array, condition: Condition) -> Array:
+        """The network F: `[b, h, w, c]` of unit variance, to the same."""
+        widths = [self.channels * mult for mult in self.channel_mult]
+        h, c = x.shape[1], x.shape[-1]
+        emb = self._embed(c_noise, condition, widths).astype(self.dtype)
+        if self.condition_channels:
+            condition = jnp.broadcast_to(condition, (*x.shape[:3], condition.shape[-1]))
+            x = jnp.concatenate([x, condition.astype(x.dtype)], axis=-1)
+        x = fold(x.astype(self.dtype), self.patch)
+        # Nothing here has a bias: a channel of ones gives the first layer one.
+        x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
+        balances = {"res_balance": self.res_balance, "attn_balance": self.attn_balance}
+        encode, decode = (
+            partial(EncoderBlock, **balances),
+            partial(DecoderBlock, **balances),
+        )
+
+        def heads(level: int) -> int:
+            attends = h // self.patch // 2**level in self.attn_resolutions
+            return widths[level] // self.channels_per_head if attends else 0
+
+        x = MPConv(widths[0], (3, 3), name="encoder0_conv")(x)
+        skips = [x]
+        for level, width in enumerate(widths):
+            if level:
+                down = encode(
+                    x.shape[-1], resample=downsample, name=f"encoder{level}_down"
+                )
+                x = down(x, emb)
+                skips.append(x)
+            for i in range(self.num_blocks):
+                block = encode(width, heads(level), name=f"encoder{level}_block{i}")
+                x = block(x, emb)
+                skips.append(x)
+
+        for level, width in reversed(list(enumerate(widths))):
+            if level == len(widths) - 1:
+                # The coarsest level opens with attention, whatever its resolution.
+                n = width // self.channels_per_head
+                x = decode(width, n, name=f"decoder{level}_in0")(x, emb)
+                x = decode(width, name=f"decoder{level}_in1")(x, emb)
+            else:
+                up = decode(x.shape[-1], resample=upsample, name=f"decoder{level}_up")
+                x = up(x, emb)
+            for i in range(self.num_blocks + 1):
+                block = decode(width, heads(level), name=f"decoder{level}_block{i}")
+                x = block(mp_cat(x, skips.pop(), self.concat_balance), emb)
+
+        gain = self.param("out_gain", nn.initializers.zeros, ())
+        x = MPConv(c * self.patch**2, (3, 3), name="out_conv")(x, gain)
+        return unfold(x, self.patch)
+
+    @nn.nowrap
+    def _embed(self, c_noise: Array, condition: Condition, widths: list[int]) -> Array:
+        """The embedding `[b, e]` of the noise level and, if there is one, the label."""
+        features = MPFourier(widths[0], name="emb_fourier")(c_noise)
+        emb = MPConv(max(widths), name="emb_noise")(features)
+        if self.label_dim:
+            label = jnp.zeros((1, self.label_dim)) if condition is None else condition
+            # A one-hot vector has the norm 1; its entries are to have the variance 1.
+            label = label.astype(jnp.float32) * math.sqrt(self.label_dim)
+            label = MPConv(max(widths), name="emb_label")(label)
+            emb = mp_sum(emb, jnp.broadcast_to(label, emb.shape), self.label_balance)
+        return mp_silu(emb)
+
+    @nn.nowrap
+    def _check(self, x: Array, condition: Condition) -> None:
+        """Raises a ValueError where the image or its condition does not fit."""
+        b, h, w, _ = x.shape
+        unit = self.patch * 2 ** (len(self.channel_mult) - 1)
+        if h % unit or w % unit:
+            raise ValueError(
+                f"x of shape {x.shape}: its height and width must be multiples of "
+                f"patch * 2**(levels - 1) = {unit}; pad it or take fewer levels."
+            )
+        event = None
+        if self.condition_channels:
+            event = (h, w, self.condition_channels)
+        elif self.label_dim and condition is not None:
+            event = (self.label_dim,)
+        allowed = [None] if event is None else [(b, *event), (1, *event)]
+        given = None if condition is None else jnp.shape(condition)
+        if given not in allowed:
+            raise ValueError(
+                f"condition of shape {given} for x of shape {x.shape}: this network "
+                f"(label_dim = {self.label_dim}, condition_channels = "
+                f"{self.condition_channels}) takes {allowed[0]}."
+            )
+
+
+def fold(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b H W C"]:
+    """Squares of pixels as channels: `[b, h/p, w/p, p*p*c]`.
+
+    Args:
+        x: Images.
+        patch: The side p of a square; 1 returns the images.
+
+    Example:
+        >>> fold(jnp.zeros((1, 8, 8, 3)), 4).shape
+        (1, 2, 2, 48)
+    """
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // patch, patch, w // patch, patch, c)
+    return x.swapaxes(2, 3).reshape(b, h // patch, w // patch, patch**2 * c)
+
+
+def unfold(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b H W C"]:
+    """The inverse of `fold`.
+
+    Args:
+        x: `[b, h/p, w/p, p*p*c]`.
+        patch: The side p of a square.
+
+    Example:
+        >>> unfold(jnp.zeros((1, 2, 2, 48)), 4).shape
+        (1, 8, 8, 3)
+    """
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, patch, patch, c // patch**2)
+    return x.swapaxes(2, 3).reshape(b, h * patch, w * patch, c // patch**2)

@@ -1,0 +1,138 @@
+"""Figures.  matplotlib is imported when a figure is drawn, and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from compjax.types import AnnealedDensity, Sigma
+
+
+def samples(
+    x: Float[Array, "b 2"],
+    density: AnnealedDensity | None = None,
+    sigma: Sigma = 0.0,
+    ax: Any = None,
+) -> Any:
+    """Points in the plane, over the contours of an annealed density.
+
+    Args:
+        x: `[b, 2]`.
+        density: What the points were to follow; no contours if None.
+        sigma: The noise level of the contours.
+        ax: Axes to draw on; a new figure's if None.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> from compjax.densities import Gaussian
+        >>> import matplotlib; matplotlib.use("Agg")
+        >>> p = Gaussian(jnp.zeros(2), jnp.eye(2))
+        >>> samples(jnp.ones((3, 2)), p).get_xlabel()
+        '$x_1$'
+    """
+    from matplotlib import pyplot as plt
+
+    ax = (
+        plt.figure(figsize=(4, 4), layout="constrained").subplots()
+        if ax is None
+        else ax
+    )
+    ax.plot(*np.asarray(x).T, ".", ms=2, alpha=0.4, color="tab:blue")
+    ax.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+    if density is not None:
+        axes = [np.linspace(*limits, 80) for limits in (ax.get_xlim(), ax.get_ylim())]
+        grid = np.stack(np.meshgrid(*axes), axis=-1, dtype=np.float32)
+        logs = density.log_density(jnp.asarray(grid.reshape(-1, 2)), sigma)
+        values = np.exp(np.asarray(logs - logs.max())).reshape(80, 80)
+        ax.contour(
+            *axes, values, levels=[0.05, 0.2, 0.5, 0.8], colors="k", linewidths=0.8
+        )
+    return ax
+
+
+COLORS = ("tab:green", "tab:red", "tab:orange", "tab:purple")
+LINES = ("o-", "s--", "^-.", "D:")
+
+
+def length_generalisation(
+    rows: Sequence[Mapping[str, Any]], images: Mapping[str, Any], example: int = 0
+) -> Any:
+    """One sample for every setting and number of requests, beside the rate of hits.
+
+    Args:
+        rows: Of `analysis.tally`, with `setting` and `k`.
+        images: `"setting/k"` and `"true renders/k"`, `[n, h, w, 3]` bytes, and
+            `"requests"`, `[n, K, 2]` pixels.
+        example: Which of the n to show.
+
+    Returns:
+        The matplotlib figure.
+
+    Example:
+        >>> import matplotlib; matplotlib.use("Agg")
+        >>> row = {"setting": "A", "k": 1, "corrected": 1.0, "hit": 1.0, "ceiling": 1.0}
+        >>> row |= {"hit_low": 1.0, "hit_high": 1.0, "chance": 0.0}
+        >>> blank = np.zeros((1, 8, 8, 3), np.uint8)
+        >>> images = {"A/1": blank, "true renders/1": blank}
+        >>> figure = length_generalisation([row], images | {"requests": np.ones((1, 1, 2))})
+        >>> len(figure.axes)
+        3
+    """
+    from matplotlib import pyplot as plt
+
+    settings = list(dict.fromkeys(row["setting"] for row in rows))
+    ks = sorted({row["k"] for row in rows})
+    figure = plt.figure(figsize=(12.5, 5.6), dpi=150, layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[len(ks) + 0.9, 4.2])
+    names = ["true renders", *settings]
+    grid = left.subplots(len(names), len(ks), squeeze=False)
+    for name, line in zip(names, grid, strict=True):
+        for k, ax in zip(ks, line, strict=True):
+            ax.imshow(images[f"{name}/{k}"][example], interpolation="bicubic")
+            # Pixel coordinates count from corners, imshow's from the first centre.
+            xy = np.asarray(images["requests"])[example, :k] - 0.5
+            ax.plot(*xy.T, "o", ms=11, mfc="none", mec="white", mew=0.8)
+            ax.set(xticks=[], yticks=[])
+            if name == names[0]:
+                ax.set_title(f"k = {k}", fontsize=11)
+        color = "black" if name == names[0] else COLORS[names.index(name) - 1]
+        line[0].set_ylabel(
+            name.replace(" background", "\nbackground").replace(": ", ":\n"),
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=10,
+            color=color,
+        )
+    left.suptitle("Requested (circles) and generated objects; training saw at most one")
+
+    ax = right.subplots()
+    for setting, color, style in zip(settings, COLORS, LINES, strict=False):
+        mine = [row for row in rows if row["setting"] == setting]
+        hits = np.array([row["hit"] for row in mine])
+        ends = np.array([[row["hit_low"], row["hit_high"]] for row in mine]).T
+        errors = np.maximum(np.abs(ends - hits), 0)
+        x = [row["k"] for row in mine]
+        ax.errorbar(x, hits, errors, fmt=style, color=color, label=setting, capsize=2)
+    mine = [row for row in rows if row["setting"] == settings[0]]
+    x = [row["k"] for row in mine]
+    ax.plot(x, [row["ceiling"] for row in mine], color="black", lw=0.8, label="ceiling")
+    chance = [row["chance"] for row in mine]
+    ax.plot(
+        x, chance, color="grey", lw=0.8, ls=":", label=f"chance ({settings[0][:1]})"
+    )
+    ax.set(
+        xlabel="requested objects k",
+        ylabel="requests met (95 % bootstrap over images)",
+        xticks=ks,
+        ylim=(-0.03, 1.05),
+    )
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(0.0, 0.32))
+    return figure

@@ -1,0 +1,107 @@
+"""EDM2's denoising loss: every noise level weighted by its estimated uncertainty."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from compjax.noise import NoiseLaw, align
+from compjax.types import Condition, PRNGKey
+
+
+def denoising_loss(
+    params: PyTree,
+    module: Any,
+    key: PRNGKey,
+    x0: Float[Array, "b *d"],
+    condition: Condition,
+    noise_law: NoiseLaw,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """`loss_at` noise levels from a law and standard normal noise.
+
+    Args:
+        params: Parameters of the module.
+        module: A denoiser with `sigma_data` and a method `log_variance(sigma)`.
+        key: Draws the noise levels and the noise.
+        x0: `[b, *d]` clean data, of standard deviation `module.sigma_data`.
+        condition: What the module is given; every leaf leads with b or 1.
+        noise_law: The law of the noise levels.
+
+    Returns:
+        The loss and its metrics, as `loss_at` returns them.
+
+    Example:
+        >>> from compjax.noise import LogNormal
+        >>> class Zero:
+        ...     sigma_data = 0.5
+        ...     def apply(self, variables, x, *rest, method=None):
+        ...         return jnp.zeros_like(x)  # both the image and the log-variance
+        >>> x0 = jnp.ones((4, 2, 2, 1))
+        >>> key, law = jax.random.key(0), LogNormal(0.0, 1e-6)
+        >>> loss, _ = denoising_loss({}, Zero(), key, x0, None, law)
+        >>> round(float(loss), 2)
+        20.0
+    """
+    key_sigma, key_noise = jax.random.split(key)
+    sigma = noise_law.sample(key_sigma, x0.shape[0])
+    eps = jax.random.normal(key_noise, x0.shape, x0.dtype)
+    return loss_at(params, module, x0, condition, sigma, eps)
+
+
+def loss_at(
+    params: PyTree,
+    module: Any,
+    x0: Float[Array, "b *d"],
+    condition: Condition,
+    sigma: Float[Array, " b"],
+    eps: Float[Array, "b *d"],
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    r"""The loss of a preconditioned denoiser, and what to report about it.
+
+    $$L = \frac1b \sum_n \sum_j \Bigl[ \frac{\lambda(\sigma_n)}{e^{u(\sigma_n)}}
+        \bigl(D(x_0 + \sigma_n\epsilon, \sigma_n) - x_0\bigr)_{nj}^2 + u(\sigma_n)
+        \Bigr], \qquad
+        \lambda(\sigma) = \frac{\sigma^2 + \sigma_d^2}{(\sigma\,\sigma_d)^2}$$
+
+    where n runs over the batch and j over all pixels and channels.  The minimum over u
+    is the logarithm of the mean of $\lambda\,(D - x_0)^2$ at that noise level, so that
+    every level contributes gradients of the same size.
+
+    Args:
+        params: Parameters of the module.
+        module: A denoiser with `sigma_data` and a method `log_variance(sigma)`.
+        x0: `[b, *d]` clean data, of standard deviation `module.sigma_data`.
+        condition: What the module is given; every leaf leads with b or 1.
+        sigma: `[b]` noise levels.
+        eps: `[b, *d]` standard normal noise.
+
+    Returns:
+        The loss L, a scalar, and scalars to look at: `loss`, which is L per pixel and
+        channel; `error`, the mean of $\lambda\,(D - x_0)^2$, which is about 1 for an
+        untrained network; `log_variance`, the mean of u.
+
+    Source: Karras et al. 2024 (EDM2, 2312.02696), eqs. 14-16 and 21.
+
+    Example:
+        >>> class Zero:
+        ...     sigma_data = 0.5
+        ...     def apply(self, variables, x, *rest, method=None):
+        ...         return jnp.zeros_like(x)  # both the image and the log-variance
+        >>> x0, eps, sigma = jnp.ones((1, 2, 2, 1)), jnp.ones((1, 2, 2, 1)), jnp.ones(1)
+        >>> loss, metrics = loss_at({}, Zero(), x0, None, sigma, eps)
+        >>> float(loss), float(metrics["loss"])
+        (20.0, 5.0)
+    """
+    x = x0 + align(sigma, x0) * eps
+    D = module.apply({"params": params}, x, sigma, condition)
+    u = module.apply({"params": params}, sigma, method="log_variance")
+    weight = (sigma**2 + module.sigma_data**2) / (sigma * module.sigma_data) ** 2
+    # The sum over pixels comes first: both factors depend on the noise level alone.
+    pixels = x0[0].size
+    error = weight * jnp.square(D - x0).reshape(x0.shape[0], pixels).mean(1)
+    loss = (error / jnp.exp(u) + u).mean()
+    metrics = {"loss": loss, "error": error.mean(), "log_variance": u.mean()}
+    return pixels * loss, metrics

@@ -1,0 +1,66 @@
+"""What every command of `experiments` shares: flags, one-line errors, progress."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
+    """Parses `--config` and `--workdir`, then calls `main(config, workdir)`.
+
+    A mistake of the user, which is a ValueError, ends in one line and exit code 2.
+
+    Args:
+        main: The experiment.
+        config: The default of `--config`, a file below `configs/`.
+    """
+    config_flag = config_flags.DEFINE_config_file("config", str(CONFIGS / config))
+    workdir_flag = flags.DEFINE_string("workdir", None, "Where the run is kept.")
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            rest = flags.FLAGS(argv)
+        except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+            return fail(str(error.args[0] if error.args else error).splitlines()[0])
+        if rest[1:]:
+            return fail(f"unknown arguments {' '.join(rest[1:])}")
+        if not workdir_flag.value:
+            return fail("give --workdir, where the run is to be kept")
+        return rest
+
+    def start(_: list[str]) -> None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        if not jax.config.jax_compilation_cache_dir:
+            jax.config.update("jax_compilation_cache_dir", str(cache / "compjax"))
+        try:
+            main(config_flag.value, Path(workdir_flag.value))
+        except ValueError as error:
+            fail(str(error))
+
+    app.run(start, flags_parser=parse)
+
+
+def fail(message: str) -> list[str]:
+    """Ends the command with one line on standard error."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def progress(items: Iterable[Any], label: str) -> Iterator[Any]:
+    """The items, with a progress bar on a terminal and plain lines elsewhere."""
+    items = list(items)
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=label)
+        return
+    for i, item in enumerate(items):
+        print(f"{label} {i + 1}/{len(items)}", flush=True)
+        yield item

@@ -1,0 +1,161 @@
+"""Train on scenes with at most one object; compose scenes with up to six.
+
+    python -m experiments.quickstart --workdir=runs/quickstart
+
+One small network learns rendered CLEVR scenes that hold one object or none.  Its scores
+are then composed into scenes with k requested objects, in four ways that differ only in
+their coefficients.  The table and the picture say which of them work.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+import compjax as cj
+from compjax import analysis, datasets, networks, noise, plotting, scenes, training
+from experiments import launch
+
+
+def main(config: ConfigDict, workdir: Path) -> None:
+    """Trains and samples, unless that was done; then draws and prints."""
+    workdir = training.open_workdir(workdir, config.to_dict())
+    results_file, images_file = workdir / "results.json", workdir / "images.npz"
+    if results_file.exists() and images_file.exists():
+        print(f"{workdir} holds a finished run; drawing it again.")
+    else:
+        started = time.monotonic()
+        network = train(config, workdir)
+        trained = time.monotonic()
+        rows, images = evaluate(config, network)
+        np.savez_compressed(images_file, **images)
+        results = {
+            "rows": rows,
+            "train_seconds": round(trained - started, 1),
+            "sample_seconds": round(time.monotonic() - trained, 1),
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+            "compjax": cj.__version__,
+        }
+        training.write_json(results_file, results)
+    results, images = json.loads(results_file.read_text()), np.load(images_file)
+    figure_file = workdir / "figures" / "length_generalisation.png"
+    plotting.length_generalisation(results["rows"], images).savefig(figure_file)
+    print(table(results["rows"]))
+    print(f"picture: {figure_file}\nnumbers: {results_file}")
+
+
+def train(config: ConfigDict, workdir: Path) -> cj.Network:
+    """The conditional score of scenes with at most one object."""
+    size, t = (config.size, config.size), config.train
+    module = networks.UNet(
+        channels=config.network.channels,
+        channel_mult=tuple(config.network.channel_mult),
+        num_blocks=config.network.num_blocks,
+        patch=config.network.patch,
+        attn_resolutions=(),
+        condition_channels=2,
+    )
+    rise = optax.linear_schedule(0.0, t.learning_rate, t.warmup)
+    fall = optax.linear_schedule(t.learning_rate, 0.0, t.steps - t.warmup)
+    state = training.train(
+        jax.random.key(config.seed),
+        module,
+        optax.adam(optax.join_schedules([rise, fall], [t.warmup]), b1=0.9, b2=0.99),
+        datasets.SingleObject(
+            size, config.data.scenes, config.data.empty, config.data.null
+        ),
+        noise.LogNormal(t.noise_mean, t.noise_std),
+        steps=t.steps,
+        workdir=workdir,
+        save_every=t.save_every,
+        average_std=t.average_std,
+        noise_draws=t.noise_draws,
+    )
+    return cj.Network(module, state.average)
+
+
+# For k of K requests: what the composition stands on, the weights of the K conditions,
+# and the power of the whole.
+SETTINGS: dict[str, Callable[..., tuple[Any, Any, float]]] = {
+    "A: empty background": lambda size, on: (scenes.empty(size), on, 1.0),
+    "B: unconditional background": lambda size, on: (scenes.null(size), on, 1.0),
+    "average": lambda size, on: (scenes.empty(size), on / on.sum(), 1.0),
+    "product": lambda size, on: (scenes.empty(size), on / on.sum(), on.sum()),
+}
+
+
+def evaluate(
+    config: ConfigDict, network: cj.Network
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """One row of results for every setting and number of requests, and the images."""
+    s, size = config.sample, (config.size, config.size)
+    key_scenes, key_samples = jax.random.split(jax.random.key(config.seed + 1))
+    draw = lambda key: scenes.sample_apart(key, s.max_requests, s.distance, jitter=0.0)
+    asked = jax.vmap(draw)(jax.random.split(key_scenes, s.images))
+    xy = jax.vmap(lambda scene: scenes.pixel_coords(scene, size)[:, :2])(asked)
+    locate = lambda xy: scenes.location(xy, size)
+    conditions = jax.vmap(locate, in_axes=1)(xy)  # [K, b, h, w, 2]
+    sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)
+    shape = (s.images, *size, 3)
+
+    @jax.jit
+    def render(on: Any) -> Any:
+        show = lambda scene: dataclasses.replace(scene, present=scene.present & on)
+        return jax.vmap(lambda scene: scenes.render(show(scene), size))(asked)
+
+    background = np.asarray(render(jnp.zeros(s.max_requests, bool))[0])
+    find = lambda images: [scenes.find_objects(image, background) for image in images]
+    radius = scenes.hit_radius(size)
+    rows, images = [], {"requests": np.asarray(xy)}
+    for k in launch.progress(range(1, s.max_requests + 1), "composing k ="):
+        on = jnp.arange(s.max_requests) < k
+        truth = np.asarray(render(on))
+        images[f"true renders/{k}"] = as_bytes(truth)
+        for name, setting in SETTINGS.items():
+            ground, weights, power = setting(size, on.astype(jnp.float32))
+            composed = cj.compose_conditions(network, ground, conditions, weights)
+            x, _ = cj.sample(
+                key_samples,
+                cj.power(composed, power),
+                cj.samplers.Heun(),
+                shape,
+                sigmas,
+            )
+            picture = np.clip((np.asarray(x) + 1) / 2, 0, 1)
+            images[f"{name}/{k}"] = as_bytes(picture)
+            row = analysis.tally(find(picture), find(truth), xy[:, :k], radius)
+            rows.append({"setting": name, "k": k, **row._asdict()})
+    return rows, images
+
+
+def as_bytes(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as bytes."""
+    return np.round(255 * images).astype(np.uint8)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The results as text, one line for every setting and number of requests."""
+    lines = [
+        f"{'':28}k   hits [95 %]           chance  ceiling  corrected  exact  objects"
+    ]
+    for r in sorted(rows, key=lambda row: (row["setting"], row["k"])):
+        lines.append(
+            f"{r['setting']:28}{r['k']}  {r['hit']:5.1%} "
+            f"[{r['hit_low']:6.1%}, {r['hit_high']:6.1%}]  {r['chance']:6.1%}  "
+            f"{r['ceiling']:7.1%}  {r['corrected']:9.1%}  {r['exact']:5.1%}  "
+            f"{r['objects']:7.2f}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    launch.run(main, "projective/quickstart.py")

@@ -1,0 +1,164 @@
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from compjax.networks import UNet
+from compjax.networks.edm2 import fold, unfold
+from compjax.scores import Network
+
+SMALL = dict(channels=8, channel_mult=(1,), num_blocks=1, channels_per_head=8)
+X = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+IMAGE = jax.random.normal(jax.random.key(1), (2, 8, 8, 2))
+
+
+@pytest.fixture(scope="module")
+def random_params():
+    """A function: parameters of a module, all normal (its gains are not zero)."""
+
+    def draw(module, *example):
+        shapes = jax.eval_shape(module.init, jax.random.key(0), *example)["params"]
+        generator = np.random.default_rng(0)
+        normal = lambda leaf: generator.normal(size=leaf.shape).astype(np.float32)
+        return jax.tree.map(normal, shapes)
+
+    return draw
+
+
+@partial(jax.jit, static_argnums=0)
+def apply(module, params, *args):
+    return module.apply({"params": params}, *args)
+
+
+@pytest.fixture(scope="module")
+def conditional(random_params):
+    module = UNet(**SMALL, patch=2, attn_resolutions=(4,), condition_channels=2)
+    return module, random_params(module, X, jnp.ones(2), IMAGE)
+
+
+def test_fresh_denoiser_shrinks_its_input_only():
+    module = UNet(channels=4, channel_mult=(1,), num_blocks=0)
+    sigma = jnp.array([0.5, 3.0])
+    params = jax.jit(module.init)(jax.random.key(0), X, sigma)["params"]
+    D = apply(module, params, X, sigma)
+    expected = X / (1 + (sigma / 0.5) ** 2)[:, None, None, None]
+    np.testing.assert_allclose(D, expected, rtol=1e-6)
+    u = module.apply({"params": params}, sigma, method="log_variance")
+    chex.assert_shape(u, (2,))
+
+
+@pytest.mark.parametrize("size, parameters", [(64, 124_710_949), (128, 120_582_181)])
+def test_default_network_has_the_parameters_of_edm2_xs(size, parameters):
+    module = UNet(label_dim=1000)
+    shapes = jax.eval_shape(
+        module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)), 1.0
+    )
+    leaves = jax.tree.leaves_with_path(shapes["params"])
+    fixed = ("freqs", "phases")  # buffers, in the published counts
+    trained = [leaf.size for path, leaf in leaves if path[-1].key not in fixed]
+    assert sum(trained) == parameters
+
+
+def test_activations_have_unit_magnitude(random_params):
+    module = UNet(channels=32, channel_mult=(1, 2), num_blocks=1)
+    x = jax.random.normal(jax.random.key(2), (4, 16, 16, 3))
+    params = random_params(module, x, 1.0)
+    fresh = jax.tree.map(lambda leaf: leaf if leaf.ndim else 0 * leaf, params)
+
+    @jax.jit
+    def magnitudes(params):
+        is_block = lambda m, _: "block" in (m.name or "") or "_up" in (m.name or "")
+        _, state = module.apply(
+            {"params": params}, x, 1.0, capture_intermediates=is_block
+        )
+        return jax.tree.map(lambda y: jnp.square(y).mean(), state["intermediates"])
+
+    levels = jax.tree.leaves(magnitudes(fresh))
+    assert len(levels) == 7
+    assert all(0.5 < float(level) < 2 for level in levels)
+
+
+def test_one_noise_level_or_one_each_and_one_condition_or_one_each(conditional):
+    module, params = conditional
+    same = jnp.repeat(IMAGE[:1], 2, 0)
+    expected = apply(module, params, X, jnp.full(2, 0.7), same)
+    shared = apply(module, params, X, 0.7, IMAGE[:1])
+    np.testing.assert_allclose(shared, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_images_do_not_see_each_other_and_see_their_condition(conditional):
+    module, params = conditional
+    D = apply(module, params, X, jnp.ones(2), IMAGE)
+    for x, image in ((X.at[0].add(1.0), IMAGE), (X, IMAGE.at[0].add(1.0))):
+        other = apply(module, params, x, jnp.ones(2), image)
+        assert not np.allclose(D[0], other[0], atol=1e-3)
+        np.testing.assert_array_equal(D[1], other[1])
+
+
+def test_network_is_a_score_whose_parameters_never_retrace(conditional):
+    module, params = conditional
+    score = jax.jit(chex.assert_max_traces(lambda net, x, s, c: net(x, s, c), n=1))
+    first = score(Network(module, params), X, jnp.float32(2.0), IMAGE)
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, params)
+    score(Network(module, doubled), X, jnp.float32(1.0), IMAGE)
+    D = apply(module, params, X, jnp.full(2, 2.0), IMAGE)
+    np.testing.assert_allclose(first, (D - X) / 4, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_computes_the_same_and_returns_float32(conditional):
+    module, params = conditional
+    half = module.clone(dtype=jnp.bfloat16)
+    D, approximate = (apply(m, params, X, jnp.ones(2), IMAGE) for m in (module, half))
+    assert approximate.dtype == jnp.float32
+    difference = np.abs(D - approximate).max()
+    assert 0 < difference < 0.05 * np.abs(D).max()  # 8 bits, a dozen layers
+
+
+def test_attention_reaches_across_the_image_and_few_channels_have_none(random_params):
+    near = dict(channels=8, channel_mult=(1,), num_blocks=1)
+    x = jnp.zeros((1, 32, 32, 1))
+    moved = x.at[0, 0, 0, 0].set(3.0)
+    reach = {}
+    for channels_per_head in (8, 64):
+        module = UNet(**near, channels_per_head=channels_per_head)
+        params = random_params(module, x, 1.0)
+        D = apply(module, params, x, 1.0)
+        far = (apply(module, params, moved, 1.0) - D)[0, -1, -1, 0]
+        reach[channels_per_head] = abs(float(far))
+    # 14 convolutions of 3 x 3 reach 14 pixels: the far corner sees attention only.
+    assert reach[64] == 0 < reach[8]
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+def test_unfold_undoes_fold(patch):
+    folded = fold(X, patch)
+    chex.assert_shape(folded, (2, 8 // patch, 8 // patch, 3 * patch**2))
+    np.testing.assert_array_equal(unfold(folded, patch), X)
+    square = X[0, :patch, patch : 2 * patch]
+    np.testing.assert_array_equal(folded[0, 0, 1], square.ravel())
+
+
+@pytest.mark.parametrize(
+    "fields, x, condition, message",
+    [
+        ({}, X, IMAGE, r"condition of shape \(2, 8, 8, 2\).* takes None"),
+        ({"condition_channels": 2}, X, None, r"shape None .* takes \(2, 8, 8, 2\)"),
+        ({"condition_channels": 3}, X, IMAGE, r"\(2, 8, 8, 2\).*takes \(2, 8, 8, 3\)"),
+        ({"condition_channels": 2}, X[:1], IMAGE, r"takes \(1, 8, 8, 2\)"),
+        ({"label_dim": 4}, X, jnp.ones((2, 3)), r"\(2, 3\).* takes \(2, 4\)"),
+        ({"channel_mult": (1,) * 5}, X, None, r"\(2, 8, 8, 3\).*multiples of .* = 16"),
+        ({"patch": 3}, X, None, r"\(2, 8, 8, 3\).*multiples of .* = 3"),
+    ],
+)
+def test_wrong_shapes_are_refused(fields, x, condition, message):
+    module = UNet(**(SMALL | fields))
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(module.init, jax.random.key(0), x, 1.0, condition)
+
+
+def test_two_kinds_of_condition_are_refused():
+    with pytest.raises(ValueError, match="label_dim = 4 and condition_channels = 2"):
+        UNet(label_dim=4, condition_channels=2)
