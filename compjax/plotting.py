@@ -80,7 +80,8 @@ def length_generalisation(
         >>> row |= {"hit_low": 1.0, "hit_high": 1.0, "chance": 0.0}
         >>> blank = np.zeros((1, 8, 8, 3), np.uint8)
         >>> images = {"A/1": blank, "true renders/1": blank}
-        >>> figure = length_generalisation([row], images | {"requests": np.ones((1, 1, 2))})
+        >>> images["requests"] = np.ones((1, 1, 2))
+        >>> figure = length_generalisation([row], images)
         >>> len(figure.axes)
         3
     """

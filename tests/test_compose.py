@@ -351,7 +351,7 @@ def test_numbers_never_retrace(a, b, c, w, v, x):
 
 @given(*MIXTURES, strategies.weights(2), POINTS)
 def test_weights_are_differentiable(a, b, c, w, x):
-    """d/dw_i of the composed score is the delta s_i - s_b, through the whole operator."""
+    """d/dw_i of the composed score is the delta s_i - s_b."""
     jacobian = jacobian_in_weights((a, b, c), w, x)
     parts = parts_of(cj.compose(a, b, c), x, 0.5)
     assert_close(jacobian, parts[1:] - parts[:1])

@@ -1,7 +1,8 @@
 """Sums of scores weighted by who explains x, all three bounded by their parts.
 
-`mixture` is an OR, `contrast` a NOT, `harmonic_mean` an AND.  They compare densities with each other, so an unknown constant would act as a hidden
-weight: they demand exact densities.
+`mixture` is an OR, `contrast` a NOT, `harmonic_mean` an AND.  They compare densities
+with each other, so an unknown constant would act as a hidden weight: they demand exact
+densities.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _position(state):
 
 @partial(jax.jit, static_argnames=("record", "shape", "sharding"))
 def _run(record, key, score, sampler, shape, sigmas, start, sharding):
-    """The sample, what `record` reads of every state from the first on, and the info."""
+    """The sample, what `record` reads of every state, and the info."""
     key_start, key_init, key_steps = jax.random.split(key, 3)
     if start is None:
         start = sigmas[0] * jax.random.normal(key_start, shape, sigmas.dtype)

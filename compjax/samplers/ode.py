@@ -58,7 +58,8 @@ class Heun:
         >>> import compjax as cj
         >>> p = cj.densities.Gaussian(jnp.zeros(1), jnp.eye(1))
         >>> state, step = State(jnp.ones((1, 1))), Heun().step
-        >>> _, info = step(jax.random.key(0), state, p, jnp.float32(1), jnp.float32(0.5))
+        >>> high, low = jnp.float32(1), jnp.float32(0.5)
+        >>> _, info = step(jax.random.key(0), state, p, high, low)
         >>> int(info.evaluations)
         2
     """

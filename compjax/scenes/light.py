@@ -79,16 +79,15 @@ def color(amounts: list[Scalars]) -> Vec:
     """The colour of so much of each of the lights together.
 
     Example:
-        >>> sun_and_key = color([jnp.float32(1.0), jnp.float32(1.0), 0.0, 0.0])
+        >>> sun_and_key = color([jnp.float32(amount) for amount in (1, 1, 0, 0)])
         >>> round(float(sun_and_key.z), 3)
         1.817
     """
-    channels = zip(*LIGHT_COLORS, strict=True)
-    mixed = [
-        sum(amount * part for amount, part in zip(amounts, channel, strict=True))
-        for channel in channels
-    ]
-    return Vec(*mixed)
+    nothing = jnp.zeros_like(amounts[0])
+    light = Vec(nothing, nothing, nothing)
+    for amount, (red, green, blue) in zip(amounts, LIGHT_COLORS, strict=True):
+        light = light + Vec(amount * red, amount * green, amount * blue)
+    return light
 
 
 def visibility(

@@ -20,7 +20,7 @@ from compjax.scenes.scene import (
     SIZES,
     Scene,
 )
-from compjax.types import Number, PRNGKey
+from compjax.types import Number, PRNGKey, as_float
 
 HALF_WIDTH = 3.0
 """Objects stand within this distance of the origin, along x and along y."""
@@ -123,7 +123,7 @@ def sample_apart(
     """
     if not 1 <= objects <= MAX_OBJECTS:
         raise ValueError(f"objects = {objects}: give a number from 1 to {MAX_OBJECTS}.")
-    distance = jnp.asarray(distance, jnp.result_type(float))
+    distance = as_float(distance)
     return _scene(key, jnp.int32(objects), objects, jitter, distance)
 
 
@@ -155,6 +155,7 @@ def _scene(
     jitter: Number,
     distance: Float[Array, ""],
 ) -> Scene:
+    jitter = as_float(jitter)
     key_stage, key_place, key_look = jax.random.split(key, 3)
     shift = jax.random.uniform(key_stage, (4, 3), minval=-1.0, maxval=1.0)
     camera = jnp.array(CAMERA) + jitter * CAMERA_JITTER * shift[0]

@@ -211,7 +211,7 @@ def _mirrored(
         light.irradiance * jnp.maximum(dot(up, light.towards), 0.0)
         for light in lights(scene, there)
     ]
-    ground = _grey(sum(arriving) * (GROUND_ALBEDO / jnp.pi))
+    ground = _grey(sum(arriving, jnp.zeros_like(t)) * (GROUND_ALBEDO / jnp.pi))
     ground = where(met == n, ground, _grey(jnp.zeros_like(t)))
     if n == 1:
         return ground

@@ -155,6 +155,7 @@ def test_pictures_are_finite_and_in_range_and_vmap_agrees_with_one_by_one():
         assert (np.abs(alone - batch[i]) > 2e-3).mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_agree_with_differences():
     scene = two((True, True), xy=[[1.0, -1.0], [-1.0, 1.0]], material=[0, 1])
 
