@@ -46,7 +46,8 @@ def samples(
     ax.plot(*np.asarray(x).T, ".", ms=2, alpha=0.4, color="tab:blue")
     ax.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     if density is not None:
-        axes = [np.linspace(*limits, 80) for limits in (ax.get_xlim(), ax.get_ylim())]
+        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        axes = np.linspace(left, right, 80), np.linspace(low, high, 80)
         grid = np.stack(np.meshgrid(*axes), axis=-1, dtype=np.float32)
         logs = density.log_density(jnp.asarray(grid.reshape(-1, 2)), sigma)
         values = np.exp(np.asarray(logs - logs.max())).reshape(80, 80)
@@ -90,7 +91,8 @@ def length_generalisation(
     settings = list(dict.fromkeys(row["setting"] for row in rows))
     ks = sorted({row["k"] for row in rows})
     figure = plt.figure(figsize=(12.5, 5.6), dpi=150, layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[len(ks) + 0.9, 4.2])
+    parts = figure.subfigures(1, 2, squeeze=False, width_ratios=[len(ks) + 0.9, 4.2])
+    left, right = parts[0]
     names = ["true renders", *settings]
     grid = left.subplots(len(names), len(ks), squeeze=False)
     for name, line in zip(names, grid, strict=True):

@@ -32,7 +32,7 @@ from compjax.types import (
 )
 
 
-def as_score(fn: Any) -> ScoreFn:
+def as_score(fn: Any) -> Any:
     """A score function from a plain one, by giving it the structure of a pytree.
 
     A function defined at module level never retraces; a fresh lambda does, because

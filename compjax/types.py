@@ -16,15 +16,16 @@ from typing import Any, Protocol, TypeVar, dataclass_transform, runtime_checkabl
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key, PyTree
 
 PRNGKey = Key[Array, ""]
 """One typed key, made by `jax.random.key`; always the first argument."""
 
-Sigma = float | int | np.generic | Float[Array, ""] | Float[Array, "_"]
+Sigma = float | int | Float[Array, ""] | Float[Array, "_"]
 """A noise level: one for the whole batch (a number or `[]`) or one each (`[b]`)."""
 
-Number = float | int | np.generic | Float[Array, ""]
+Number = float | int | Float[Array, ""]
 """A real scalar; stored as a float32 leaf, so that changing it never retraces."""
 
 Condition = PyTree[Any]
@@ -252,7 +253,7 @@ def concrete(value: Any) -> np.ndarray | None:
         >>> float(concrete(jnp.float32(2.0)))
         2.0
     """
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return None
     if isinstance(value, jax.Array) and not value.is_fully_addressable:
         return None

@@ -38,6 +38,9 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
         return rest
 
     def start(_: list[str]) -> None:
+        # XLA runs a convolution on one core; batches can be split over devices, so on a
+        # CPU every core becomes a device of its own.
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         if not jax.config.jax_compilation_cache_dir:
             jax.config.update("jax_compilation_cache_dir", str(cache / "compjax"))

@@ -7,7 +7,6 @@ are then composed into scenes with k requested objects, in four ways that differ
 their coefficients.  The table and the picture say which of them work.
 """
 
-import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -33,17 +32,27 @@ def main(config: ConfigDict, workdir: Path) -> None:
         print(f"{workdir} holds a finished run; drawing it again.")
     else:
         started = time.monotonic()
-        network = train(config, workdir)
+        stream = datasets.SingleObject(
+            (config.size, config.size),
+            config.data.scenes,
+            config.data.empty,
+            config.data.null,
+        )
+        network = train(config, stream, workdir)
         trained = time.monotonic()
-        rows, images = evaluate(config, network)
+        rows, images = evaluate(config, stream, network)
         np.savez_compressed(images_file, **images)
         results = {
             "rows": rows,
             "train_seconds": round(trained - started, 1),
-            "sample_seconds": round(time.monotonic() - trained, 1),
-            "device": jax.devices()[0].device_kind,
-            "jax": jax.__version__,
-            "compjax": cj.__version__,
+            "compose_seconds": round(time.monotonic() - trained, 1),
+            "images_seen": config.train.steps
+            * config.data.scenes
+            * config.train.noise_draws,
+            "seed": config.seed,
+            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "versions": {"compjax": cj.__version__, "jax": jax.__version__},
+            "date": time.strftime("%Y-%m-%d"),
         }
         training.write_json(results_file, results)
     results, images = json.loads(results_file.read_text()), np.load(images_file)
@@ -53,9 +62,11 @@ def main(config: ConfigDict, workdir: Path) -> None:
     print(f"picture: {figure_file}\nnumbers: {results_file}")
 
 
-def train(config: ConfigDict, workdir: Path) -> cj.Network:
+def train(
+    config: ConfigDict, stream: datasets.SingleObject, workdir: Path
+) -> cj.Network:
     """The conditional score of scenes with at most one object."""
-    size, t = (config.size, config.size), config.train
+    t = config.train
     module = networks.UNet(
         channels=config.network.channels,
         channel_mult=tuple(config.network.channel_mult),
@@ -63,6 +74,7 @@ def train(config: ConfigDict, workdir: Path) -> cj.Network:
         patch=config.network.patch,
         attn_resolutions=(),
         condition_channels=2,
+        sigma_data=config.network.sigma_data,
     )
     rise = optax.linear_schedule(0.0, t.learning_rate, t.warmup)
     fall = optax.linear_schedule(t.learning_rate, 0.0, t.steps - t.warmup)
@@ -70,15 +82,15 @@ def train(config: ConfigDict, workdir: Path) -> cj.Network:
         jax.random.key(config.seed),
         module,
         optax.adam(optax.join_schedules([rise, fall], [t.warmup]), b1=0.9, b2=0.99),
-        datasets.SingleObject(
-            size, config.data.scenes, config.data.empty, config.data.null
-        ),
+        stream,
         noise.LogNormal(t.noise_mean, t.noise_std),
         steps=t.steps,
         workdir=workdir,
         save_every=t.save_every,
         average_std=t.average_std,
         noise_draws=t.noise_draws,
+        # One device: XLA's all-reduce between virtual CPU devices can deadlock.
+        mesh=training.data_mesh(1),
     )
     return cj.Network(module, state.average)
 
@@ -94,31 +106,35 @@ SETTINGS: dict[str, Callable[..., tuple[Any, Any, float]]] = {
 
 
 def evaluate(
-    config: ConfigDict, network: cj.Network
+    config: ConfigDict, stream: datasets.SingleObject, network: cj.Network
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """One row of results for every setting and number of requests, and the images."""
-    s, size = config.sample, (config.size, config.size)
+    s, size = config.sample, stream.size
     key_scenes, key_samples = jax.random.split(jax.random.key(config.seed + 1))
     draw = lambda key: scenes.sample_apart(key, s.max_requests, s.distance, jitter=0.0)
     asked = jax.vmap(draw)(jax.random.split(key_scenes, s.images))
     xy = jax.vmap(lambda scene: scenes.pixel_coords(scene, size)[:, :2])(asked)
     locate = lambda xy: scenes.location(xy, size)
     conditions = jax.vmap(locate, in_axes=1)(xy)  # [K, b, h, w, 2]
+    mesh = training.data_mesh(s.images)
+    conditions = jax.device_put(conditions, training.over_batch(mesh, axis=1))
+    network = jax.device_put(network, training.everywhere(mesh))
     sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)
     shape = (s.images, *size, 3)
 
     @jax.jit
-    def render(on: Any) -> Any:
-        show = lambda scene: dataclasses.replace(scene, present=scene.present & on)
-        return jax.vmap(lambda scene: scenes.render(show(scene), size))(asked)
+    def render(k: Any) -> Any:
+        draw = lambda scene: scenes.render(scenes.first(scene, k), size)
+        return jax.vmap(draw)(asked)
 
-    background = np.asarray(render(jnp.zeros(s.max_requests, bool))[0])
+    background = np.asarray(stream.background)
     find = lambda images: [scenes.find_objects(image, background) for image in images]
     radius = scenes.hit_radius(size)
     rows, images = [], {"requests": np.asarray(xy)}
     for k in launch.progress(range(1, s.max_requests + 1), "composing k ="):
         on = jnp.arange(s.max_requests) < k
-        truth = np.asarray(render(on))
+        truth = np.asarray(render(k))
+        truly = find(truth)
         images[f"true renders/{k}"] = as_bytes(truth)
         for name, setting in SETTINGS.items():
             ground, weights, power = setting(size, on.astype(jnp.float32))
@@ -129,10 +145,11 @@ def evaluate(
                 cj.samplers.Heun(),
                 shape,
                 sigmas,
+                sharding=training.over_batch(mesh),
             )
-            picture = np.clip((np.asarray(x) + 1) / 2, 0, 1)
+            picture = np.asarray(stream.images(x))
             images[f"{name}/{k}"] = as_bytes(picture)
-            row = analysis.tally(find(picture), find(truth), xy[:, :k], radius)
+            row = analysis.tally(find(picture), truly, xy[:, :k], radius)
             rows.append({"setting": name, "k": k, **row._asdict()})
     return rows, images
 

@@ -24,6 +24,7 @@ from compjax.testing import (
 evaluate = jax.jit(lambda score, x, sigma: score(x, sigma))
 parts_of = jax.jit(lambda score, x, sigma: score.parts(x, sigma))
 log_density = jax.jit(lambda p, x, sigma: p.log_density(x, sigma))
+sample = jax.jit(lambda p, sigma: p.sample(jax.random.key(0), 50_000, sigma))
 
 
 @jax.jit
@@ -65,7 +66,7 @@ OPERATORS = {
     "switch": lambda a, b, c: cj.switch(a, b, 1.0),
     "nested": lambda a, b, c: cj.guide(cj.mixture(a, b), cj.product(b, c), 1.5),
 }
-DEGREE_ONE = sorted(OPERATORS.keys() - {"product", "power"})
+DEGREE_ONE = sorted(OPERATORS.keys() - {"product", "power", "nested"})
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -85,7 +86,7 @@ def test_variants_agree(name, variant):
 
     run, together = VARIANTS[variant](evaluate), jax.jit(evaluate)
 
-    @settings(max_examples=4 if variant == "eager" else 20)
+    @settings(max_examples=3 if variant in ("eager", "vmap") else 20)
     @given(*MIXTURES, POINTS, LEVELS)
     def check(a, b, c, x, sigma):
         for level in (sigma, sigma * jnp.array([0.5, 0.9, 1.1, 2.0])):
@@ -132,7 +133,7 @@ def test_equivariant_under_bijections(name):
 
     @given(*MIXTURES, strategies.bijections(), POINTS, LEVELS)
     def check(a, b, c, bijection, x, sigma):
-        if name in ("mixture", "contrast", "harmonic_mean", "nested"):
+        if name in ("mixture", "contrast", "harmonic_mean"):
             a, b, c = (PulledDensity(p, bijection) for p in (a, b, c))
             pulled = OPERATORS[name](a, b, c)
             whole = cj.pullback(OPERATORS[name](a.score, b.score, c.score), bijection)
@@ -144,7 +145,7 @@ def test_equivariant_under_bijections(name):
 
 
 @types.pytree
-class PulledDensity:
+class PulledDensity(types.Density):
     """A density of x = A^-1(z): what mixture and contrast demand of a pulled part."""
 
     score: Any
@@ -233,7 +234,7 @@ def test_mean_shifts_commute_under_any_linear_map(x, sigma):
 def test_mixtures_commute_with_noise(a, b, sigma):
     """A noised mixture is the mixture of the noised: their samples share one score."""
     p = cj.mixture(a, b, log_weights=[0.0, 1.0])
-    x = jax.jit(lambda p, sigma: p.sample(jax.random.key(0), 50_000, sigma))(p, sigma)
+    x = sample(p, sigma)
     s = np.asarray(evaluate(p, x, sigma))
     assert (np.abs(s.mean(0)) < 6 * s.std(0) / 50_000**0.5 + 1e-6).all()
 
@@ -330,6 +331,7 @@ def test_compose_conditions_keeps_the_batch_on_its_devices():
     assert not any(op in text for op in ("all-gather", "all-to-all", "all-reduce"))
 
 
+@settings(max_examples=3)  # each compiles anew
 @given(*MIXTURES, strategies.weights(2), strategies.weights(2), POINTS)
 def test_numbers_never_retrace(a, b, c, w, v, x):
     evaluate = lambda score, x, sigma: score(x, sigma)  # a fresh one, to count
@@ -408,7 +410,6 @@ WIDE = cj.as_score(lambda x, sigma: jnp.ones((len(x), 2)))
     ("make", "message"),
     [
         (lambda: cj.compose(A, jnp.tanh), "Operand 1 is a plain function"),
-        (lambda: cj.compose(A, 3.0), "Operand 1 must be a score function, got 3.0"),
         (lambda: cj.compose(A, A, weights=[1.0, 2.0]), "1 scores need 1 weights"),
         (lambda: cj.compose(A, A, weights=np.ones(3)), "1 scores need 1 weights"),
         (lambda: cj.compose(A, A, weights=2.0), "1 scores need 1 weights"),

@@ -8,13 +8,14 @@ import scipy.stats
 from hypothesis import given, settings
 
 import compjax as cj
-from compjax.samplers import Ancestral, Churn, Euler, Heun
+from compjax.samplers import Ancestral, Churn, DPMSolverPP, Euler, Heun
 from compjax.testing import assert_close, assert_single_trace, strategies
 from compjax.types import Sampler
 
 SAMPLERS = {
     "euler": Euler(),
     "heun": Heun(),
+    "dpm": DPMSolverPP(),
     "ancestral": Ancestral(),
     "ancestral_half": Ancestral(0.5),
     "churn": Churn(20.0, 0.05, 50.0, 1.003),
@@ -23,7 +24,9 @@ KEY = jax.random.key
 UNIT = cj.densities.Gaussian(jnp.zeros(1), jnp.eye(1))
 
 
-@pytest.mark.parametrize(("sampler", "order"), [(Euler(), 1), (Heun(), 2)])
+@pytest.mark.parametrize(
+    ("sampler", "order"), [(Euler(), 1), (Heun(), 2), (DPMSolverPP(), 2)]
+)
 @settings(max_examples=5)
 @given(strategies.gaussians(2), strategies.points(4, 2))
 def test_convergence_order(sampler, order, p, start):
@@ -51,6 +54,8 @@ def moments_of_steps(name, sigmas):
 
     For score -x / (1 + s^2) every step is x <- a x + b noise, worked out by hand.
     """
+    if name == "dpm":
+        return multistep_variance(sigmas)
     variance = sigmas[0] ** 2
     for s, t in itertools.pairwise(sigmas):
         slope = lambda s: s / (1 + s**2)  # dx/dsigma = slope * x
@@ -69,6 +74,18 @@ def moments_of_steps(name, sigmas):
             a = 1 + (np.sqrt(t**2 - up2) - s) * slope(s)
             variance = a**2 * variance + up2
     return variance
+
+
+def multistep_variance(sigmas):
+    """The same for DPM-Solver++(2M), whose state is (x, D before), both linear in x."""
+    a, before, h_before = 1.0, 0.0, np.inf
+    for s, t in itertools.pairwise(sigmas):
+        denoised = a / (1 + s**2)
+        h = np.log(s / t) if t > 0 else 0.0
+        ahead = denoised + h / (2 * h_before) * (denoised - before)
+        a = t / s * a + (1 - t / s) * ahead
+        before, h_before = denoised, h
+    return (a * sigmas[0]) ** 2
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from compjax.compose.weighted import as_weights, contract
 from compjax.scores import check_score
-from compjax.types import Density, Number, PRNGKey, Sigma, pytree
+from compjax.types import Density, Number, PRNGKey, ScoreFn, Sigma, pytree
 
 
 @pytree
@@ -99,7 +99,7 @@ def _share(p: Any, q: Any, x: Array, sigma: Sigma) -> Array:
     return share.reshape(share.shape + (1,) * (x.ndim - 1))
 
 
-def mixture(*densities: Density, log_weights: Any = None) -> Mixture:
+def mixture(*densities: ScoreFn, log_weights: Any = None) -> Mixture:
     r"""The mixture $\sum_i w_i p_i$: OR.  Mixtures commute with noise.
 
     Args:
@@ -127,7 +127,7 @@ def mixture(*densities: Density, log_weights: Any = None) -> Mixture:
     return Mixture(densities, jax.nn.log_softmax(logs))
 
 
-def contrast(keep: Density, avoid: Density) -> Contrast:
+def contrast(keep: ScoreFn, avoid: ScoreFn) -> Contrast:
     r"""What `keep` has and `avoid` has not, $p_k^2 / (p_k + p_a)$: a bounded NOT.
 
     Never larger than $p_k$, so it is always normalisable.
@@ -154,7 +154,7 @@ def contrast(keep: Density, avoid: Density) -> Contrast:
     return Contrast(keep, avoid)
 
 
-def harmonic_mean(a: Density, b: Density) -> HarmonicMean:
+def harmonic_mean(a: ScoreFn, b: ScoreFn) -> HarmonicMean:
     r"""What both have, $p_a p_b / (p_a + p_b)$: a bounded AND.
 
     Args:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from compjax.scores import as_score, check_score
-from compjax.types import ScoreFn, Sigma, Weight, as_float, pytree, static
+from compjax.types import (
+    ScoreFn,
+    Sigma,
+    Weight,
+    as_float,
+    concrete,
+    pytree,
+    static,
+)
 
 
 @pytree
@@ -127,11 +135,10 @@ def show_weights(weights: Any) -> str:
         return "[" + ", ".join(show_weights(w) for w in weights) + "]"
     if callable(weights):
         return getattr(getattr(weights, "func", None), "__name__", repr(weights))
-    if isinstance(weights, jax.core.Tracer) or not isinstance(weights, jax.Array):
-        return repr(weights)
-    if weights.size > 16:
-        return f"float32{list(weights.shape)}"
-    return str(weights.round(4).tolist())
+    values = concrete(weights)
+    if values is None or values.size > 16:
+        return f"{weights.dtype}{list(weights.shape)}"
+    return str(np.round(values.astype(float), 4).tolist())
 
 
 def compose(

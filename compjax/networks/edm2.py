@@ -3,7 +3,7 @@ r"""The U-Net of EDM2, preconditioned: an estimate of $E[x_0 \mid x]$ for images
 Reading order: the residual branch and the attention that both halves share, a block of
 the encoder, a block of the decoder, the U-Net.
 
-Source: Karras et al. 2024 (EDM2, 2312.02696), "config G" and its appendix B; the
+Source: Karras et al. 2024 (EDM2, 2312.02696); the
 preconditioning is that of Karras et al. 2022 (EDM, 2206.00364), table 1.
 """
 
@@ -188,7 +188,7 @@ class UNet(nn.Module):
         ValueError: If both kinds of condition are asked for; or, when it is traced, if
             a condition or an image has a shape that does not fit.
 
-    Source: Karras et al. 2024 (2312.02696), appendix B and table 6; `patch` follows
+    Source: Karras et al. 2024 (2312.02696); `patch` follows
     Hoogeboom et al. 2024 (2410.19324).
 
     Example:
@@ -236,7 +236,7 @@ class UNet(nn.Module):
         Args:
             sigma: One noise level (then `[1]` is returned) or `[b]`.
 
-        Source: Karras et al. 2024, eq. 14 and following; see `training.loss`.
+        Source: Karras et al. 2024; see `training.loss`.
         """
         c_noise = edm_preconditioning(jnp.atleast_1d(as_float(sigma)))[3]
         return self.logvar_linear(self.logvar_fourier(c_noise))[:, 0]

@@ -7,7 +7,7 @@ normalisation or learning-rate warm-up is needed to keep them in place.
 Images are `[b, h, w, c]`; weights are `[in, out]` or `[height, width, in, out]`.
 
 Source: Karras et al. 2024, "Analyzing and improving the training dynamics of diffusion
-models" (EDM2, 2312.02696), appendix B.  Equation numbers below are that paper's.
+models" (EDM2, 2312.02696).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def normalize(
 
 
 def mp_silu(x: Float[Array, "*d"]) -> Float[Array, "*d"]:
-    r"""$\mathrm{silu}(x) / 0.596$, the rms of silu under a normal law (eq. 81).
+    r"""$\mathrm{silu}(x) / 0.596$, the rms of silu under a normal law.
 
     Args:
         x: Activations of unit variance.
@@ -69,7 +69,7 @@ def mp_silu(x: Float[Array, "*d"]) -> Float[Array, "*d"]:
 def mp_sum(
     a: Float[Array, "*d"], b: Float[Array, "*d"], t: float = 0.5
 ) -> Float[Array, "*d"]:
-    r"""$((1-t)\,a + t\,b) / \sqrt{(1-t)^2 + t^2}$ (eq. 88).
+    r"""$((1-t)\,a + t\,b) / \sqrt{(1-t)^2 + t^2}$.
 
     Args:
         a: First operand.
@@ -87,7 +87,7 @@ def mp_sum(
 def mp_cat(
     a: Float[Array, "*d m"], b: Float[Array, "*d n"], t: float = 0.5
 ) -> Float[Array, "*d m+n"]:
-    r"""A and b concatenated, weighted so that b contributes the share t (eq. 103).
+    r"""A and b concatenated, weighted so that b contributes the share t.
 
     $$C\left[\tfrac{1-t}{\sqrt{N_a}}\,a \oplus \tfrac{t}{\sqrt{N_b}}\,b\right], \qquad
         C = \sqrt{\frac{N_a + N_b}{(1-t)^2 + t^2}}$$
@@ -109,7 +109,7 @@ def mp_cat(
 
 
 class MPFourier(nn.Module):
-    r"""Random Fourier features $\sqrt2 \cos(2\pi(f x + \varphi))$ of numbers (eq. 75).
+    r"""Random Fourier features $\sqrt2 \cos(2\pi(f x + \varphi))$ of numbers.
 
     The frequencies $f \sim N(0, bandwidth^2)$ and phases $\varphi \sim U(0, 1)$ are
     drawn once and never trained: they are parameters behind a `stop_gradient`.

@@ -104,6 +104,7 @@ def pixel_coords(scene: Scene, size: tuple[int, int]) -> Float[Array, "n 3"]:
     Source: CLEVR, Johnson et al. 2017, generator defaults.
 
     Example:
+        >>> import jax
         >>> from compjax.scenes import sample
         >>> scene = sample(jax.random.key(0), 3, 3)
         >>> pixel_coords(scene, (64, 64)).shape

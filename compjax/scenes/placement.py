@@ -58,7 +58,7 @@ def sample(
 
     CLEVR restarts for ever; here, after 1000 sets, the objects of the last one that
     found no place are left out (their `present` is False), so a count can in principle
-    fall short.  Sets of ten succeed about once in three times.
+    fall short.  One set of ten in eleven succeeds.
 
     Args:
         key: decides everything; the same key gives the same scene, alone or in a batch.

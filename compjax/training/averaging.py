@@ -24,7 +24,7 @@ def std_to_exp(std: float) -> float:
     Raises:
         ValueError: If `std` is not in (0, 0.288), where the exponent is positive.
 
-    Source: Karras et al. 2024 (EDM2, 2312.02696), eqs. 123 and 126.
+    Source: Karras et al. 2024 (EDM2, 2312.02696), power-function EMA.
 
     Example:
         >>> round(std_to_exp(0.1), 4)
@@ -50,7 +50,7 @@ def power_function_beta(std: float, step: Number | Int[Array, ""]) -> Float[Arra
         std: Relative width of the average.
         step: Number of updates including the one that has just been made, from 1.
 
-    Source: Karras et al. 2024 (EDM2, 2312.02696), eq. 127.
+    Source: Karras et al. 2024 (EDM2, 2312.02696), power-function EMA.
 
     Example:
         >>> [round(float(power_function_beta(0.1, step)), 3) for step in (1, 2, 100)]

@@ -39,14 +39,16 @@ def open_checkpoints(directory: str | Path, *, keep: int = 2) -> Any:
     )
 
 
-def restore(directory: str | Path, like: PyTree) -> PyTree:
+def restore(
+    directory: str | Path, like: PyTree, sharding: jax.sharding.Sharding | None = None
+) -> PyTree:
     """The latest checkpoint of a directory.
 
     Args:
         directory: Where the checkpoints are.
         like: A tree of arrays, or of their shapes and dtypes (`jax.eval_shape`), that
-            says what is restored and, by its shardings, onto which devices; leaves
-            without a sharding go to the first device.
+            says what is restored and, by its shardings, onto which devices.
+        sharding: Of the leaves of `like` that have none; the first device if None.
 
     Returns:
         A tree like `like`.
@@ -66,23 +68,26 @@ def restore(directory: str | Path, like: PyTree) -> PyTree:
     if directory.is_dir():  # opening it would create it
         with ocp.training.Checkpointer(str(directory.absolute())) as checkpoints:
             if checkpoints.latest is not None:
-                return checkpoints.load(checkpoints.latest.step, abstract(like))
+                return checkpoints.load(
+                    checkpoints.latest.step, abstract(like, sharding)
+                )
     raise ValueError(
         f"{directory} holds no checkpoint; train first, or name another one."
     )
 
 
-def abstract(tree: PyTree) -> PyTree:
+def abstract(tree: PyTree, sharding: jax.sharding.Sharding | None = None) -> PyTree:
     """The shape, dtype and sharding of every leaf, which is all that restoring needs.
 
     Args:
         tree: Of arrays or `jax.ShapeDtypeStruct`s.
+        sharding: Of the leaves that have none; the first device if None.
 
     Example:
         >>> abstract(jax.eval_shape(lambda: jax.numpy.zeros(3))).sharding.num_devices
         1
     """
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    here = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
     def describe(leaf: Any) -> jax.ShapeDtypeStruct:
         sharding = getattr(leaf, "sharding", None) or here

@@ -12,6 +12,7 @@ import optax
 
 from compjax.noise import NoiseLaw
 from compjax.training.checkpoint import open_checkpoints, restore
+from compjax.training.mesh import data_mesh, everywhere
 from compjax.training.metrics import MetricsWriter
 from compjax.training.progress import Progress
 from compjax.training.state import TrainState, init_state
@@ -33,6 +34,7 @@ def train(
     keep: int = 2,
     average_std: float = 0.1,
     noise_draws: int = 1,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> TrainState:
     """The state after `steps` updates; resumes from the work directory by itself.
 
@@ -53,6 +55,8 @@ def train(
         keep: Number of checkpoints to keep.
         average_std: Relative width of the average of the parameters.
         noise_draws: Noise levels for every example of a batch.
+        mesh: The devices, over which batches are split; as many as divide the batch
+            if None.
 
     Returns:
         The final `TrainState`.
@@ -77,6 +81,7 @@ def train(
     key_init, key_steps = jax.random.split(key)
     example = jax.eval_shape(batch, key)
     images = example[0].shape[0] * noise_draws
+    mesh = data_mesh(example[0].shape[0]) if mesh is None else mesh
 
     def initialize(key: PRNGKey) -> TrainState:
         return init_state(key, module, optimizer, example)
@@ -88,6 +93,7 @@ def train(
         noise_law,
         average_std=average_std,
         noise_draws=noise_draws,
+        mesh=mesh,
     )
 
     directory = Path(workdir) / "checkpoints"
@@ -104,10 +110,12 @@ def train(
         ):
             if saved:
                 progress.note(f"resuming from step {saved} in {directory}")
-                state = restore(directory, jax.eval_shape(initialize, key_init))
+                like = jax.eval_shape(initialize, key_init)
+                state = restore(directory, like, everywhere(mesh))
             else:
                 progress.note("initialising the parameters ...")
-                state = jax.jit(initialize)(key_init)
+                placed = jax.jit(initialize, out_shardings=everywhere(mesh))
+                state = placed(key_init)
 
             def report(step: int, metrics: dict[str, jax.Array]) -> None:
                 values = jax.device_get(metrics)

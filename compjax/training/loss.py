@@ -83,7 +83,7 @@ def loss_at(
         channel; `error`, the mean of $\lambda\,(D - x_0)^2$, which is about 1 for an
         untrained network; `log_variance`, the mean of u.
 
-    Source: Karras et al. 2024 (EDM2, 2312.02696), eqs. 14-16 and 21.
+    Source: Karras et al. 2024 (EDM2, 2312.02696).
 
     Example:
         >>> class Zero:

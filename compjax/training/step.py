@@ -15,6 +15,7 @@ from compjax.networks.magnitude import normalize_weights
 from compjax.noise import NoiseLaw
 from compjax.training.averaging import power_function_beta, update_average
 from compjax.training.loss import denoising_loss
+from compjax.training.mesh import split_batch
 from compjax.training.state import TrainState
 from compjax.types import PRNGKey
 
@@ -33,6 +34,7 @@ def make_train_step(
     *,
     average_std: float = 0.1,
     noise_draws: int = 1,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> TrainStep:
     """The compiled function that makes one update.
 
@@ -52,6 +54,8 @@ def make_train_step(
         average_std: Relative width of the average of the parameters.
         noise_draws: How many noise levels every example of a batch serves; more than 1
             pays where an example costs more than a step of the network.
+        mesh: Over which the batch is split, as `data_mesh` makes it; None leaves
+            everything where the state is.
 
     Returns:
         `step(state, key) -> (state, metrics)`, metrics being scalars: those of
@@ -61,7 +65,7 @@ def make_train_step(
     Raises:
         ValueError: If `noise_draws` is less than 1 or `average_std` is out of range.
 
-    Source: Karras et al. 2024 (EDM2, 2312.02696), appendix B.
+    Source: Karras et al. 2024 (EDM2, 2312.02696).
 
     Example:
         >>> from compjax.networks import UNet
@@ -92,7 +96,10 @@ def make_train_step(
         state: TrainState, key: PRNGKey, batch: Batch, noise_law: NoiseLaw
     ) -> tuple[TrainState, dict[str, Array]]:
         key_batch, key_noise = jax.random.split(jax.random.fold_in(key, state.step))
-        x0, condition = repeat(batch(key_batch), noise_draws)
+        examples = batch(key_batch)
+        if mesh is not None:
+            examples = split_batch(examples, mesh)
+        x0, condition = repeat(examples, noise_draws)
         grads, metrics = jax.grad(denoising_loss, has_aux=True)(
             state.params, module, key_noise, x0, condition, noise_law
         )

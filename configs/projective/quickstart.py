@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.network.channels = 16  # channels at the highest resolution
     config.network.channel_mult = (1, 1, 1)  # multiples of them, one a resolution
     config.network.num_blocks = 1  # residual blocks at each resolution
+    config.network.sigma_data = 0.2  # of images, less the empty scene, times 2
     config.network.patch = 2  # pixels a side that become channels at the input
 
     config.train = ConfigDict()
