@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
@@ -38,6 +38,7 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
         return rest
 
     def start(_: list[str]) -> None:
+        logging.set_verbosity(logging.WARNING)  # else orbax tells of every rename
         # XLA runs a convolution on one core; batches can be split over devices, so on a
         # CPU every core becomes a device of its own.
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))

@@ -111,7 +111,8 @@ def evaluate(
     """One row of results for every setting and number of requests, and the images."""
     s, size = config.sample, stream.size
     key_scenes, key_samples = jax.random.split(jax.random.key(config.seed + 1))
-    draw = lambda key: scenes.sample_apart(key, s.max_requests, s.distance, jitter=0.0)
+    apart = lambda key: scenes.sample_apart(key, s.max_requests, s.distance, jitter=0.0)
+    draw = lambda key: datasets.plain(apart(key))
     asked = jax.vmap(draw)(jax.random.split(key_scenes, s.images))
     xy = jax.vmap(lambda scene: scenes.pixel_coords(scene, size)[:, :2])(asked)
     locate = lambda xy: scenes.location(xy, size)

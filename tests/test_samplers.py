@@ -30,7 +30,7 @@ UNIT = cj.densities.Gaussian(jnp.zeros(1), jnp.eye(1))
 @settings(max_examples=5)
 @given(strategies.gaussians(2), strategies.points(4, 2))
 def test_convergence_order(sampler, order, p, start):
-    """Halving the steps multiplies the error by 2^order, on grids that end above 0."""
+    """Halving the steps divides the error by 2^order, on grids that end above 0."""
     high, low = 4.0, 0.5
     # The flow of a Gaussian, along the eigenvectors of its covariance, in float64:
     # (x - m)_i(sigma) is proportional to sqrt(lambda_i + sigma^2).
@@ -46,7 +46,10 @@ def test_convergence_order(sampler, order, p, start):
 
     coarse, fine = error(9), error(17)  # 8 and 16 steps
     if fine > 3e-5:  # above float32's rounding; else too exact to see an order
-        assert abs(np.log2(coarse / fine) - order) < 0.35
+        slope = np.log2(coarse / fine)
+        assert slope > order - 0.35
+        # Errors of opposite signs may cancel in a multistep method, never in Euler's.
+        assert slope < 1.35 or order == 2
 
 
 def moments_of_steps(name, sigmas):
@@ -265,8 +268,7 @@ GRID = np.array([2.0, 1.0, 0.0])
         ({"sigmas": np.array([np.nan, 1.0])}, "finite"),
         ({"sigmas": np.array([2.0])}, "n >= 1"),
         ({"score": jnp.tanh}, "lift it with"),
-        ({"sampler": Heun}, "Construct it first"),
-        ({"sampler": 3}, "init and step"),
+        ({"sampler": Heun}, "construct one"),
         ({"shape": (0, 1)}, "positive sizes"),
         ({"start": jnp.ones((3, 1))}, r"start has shape \(3, 1\)"),
     ],

@@ -31,7 +31,7 @@ def sample(
     score: ScoreFn,
     sampler: Sampler,
     shape: tuple[int, ...],
-    sigmas: Float[Array, " levels"],
+    sigmas: Float[Array | np.ndarray, " levels"],
     *,
     start: Float[Array, "b *d"] | None = None,
     sharding: Any = None,
@@ -79,7 +79,7 @@ def trajectory(
     score: ScoreFn,
     sampler: Sampler,
     shape: tuple[int, ...],
-    sigmas: Float[Array, " levels"],
+    sigmas: Float[Array | np.ndarray, " levels"],
     *,
     start: Float[Array, "b *d"] | None = None,
     sharding: Any = None,
@@ -148,9 +148,9 @@ def _run(record, key, score, sampler, shape, sigmas, start, sharding):
 def _checked(score, sampler, shape, sigmas, start):
     """Everything that can be wrong is said here, before anything is compiled."""
     check_score(score, "the score")
-    if not (hasattr(sampler, "init") and hasattr(sampler, "step")):
+    if isinstance(sampler, type) or not hasattr(sampler, "step"):
         raise ValueError(
-            f"A sampler has init and step; got {sampler!r}.  Construct it first, as in "
+            f"{sampler!r} is no sampler, which has init and step; construct one, as in "
             "cj.samplers.Heun()."
         )
     if len(shape) < 1 or any(int(n) != n or n < 1 for n in shape):
