@@ -37,7 +37,15 @@ from compjax.scores import (
 
 __version__ = "0.1.0"
 
-_LAZY = ("analysis", "networks", "plotting", "scenes", "testing", "training")
+_LAZY = (
+    "analysis",
+    "datasets",
+    "networks",
+    "plotting",
+    "scenes",
+    "testing",
+    "training",
+)
 
 __all__ = [
     "Network",

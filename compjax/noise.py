@@ -166,6 +166,8 @@ def ve_from_vp(
 ) -> tuple[Float[Array, "b *d"], Array]:
     r"""The inverse of `vp_from_ve`: $(x, \sigma)$ from $(x_{vp}, \alpha)$.
 
+    In float32, $1 - \alpha$ keeps sigma to a relative $2^{-24} / \sigma^2$ only.
+
     Args:
         x_vp: `[b, *d]` in variance-preserving coordinates.
         alpha: Its signal scale, in (0, 1].
@@ -179,7 +181,9 @@ def ve_from_vp(
         3.0
     """
     alpha = as_float(alpha)
-    sigma = jnp.sqrt((1 - alpha) * (1 + alpha)) / alpha
+    variance = (1 - alpha) * (1 + alpha)
+    zero = variance <= 0  # where sqrt has no gradient
+    sigma = jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, variance))) / alpha
     return x_vp / align(alpha, x_vp), sigma
 
 

@@ -64,7 +64,7 @@ LINES = ("o-", "s--", "^-.", "D:")
 def length_generalisation(
     rows: Sequence[Mapping[str, Any]], images: Mapping[str, Any], example: int = 0
 ) -> Any:
-    """One sample for every setting and number of requests, beside the rate of hits.
+    """Samples by setting and number of requests, beside the corrected rate of hits.
 
     Args:
         rows: Of `analysis.tally`, with `setting` and `k`.
@@ -74,6 +74,9 @@ def length_generalisation(
 
     Returns:
         The matplotlib figure.
+
+    Raises:
+        ValueError: If there are more settings than colours.
 
     Example:
         >>> import matplotlib; matplotlib.use("Agg")
@@ -89,6 +92,10 @@ def length_generalisation(
     from matplotlib import pyplot as plt
 
     settings = list(dict.fromkeys(row["setting"] for row in rows))
+    if len(settings) > len(COLORS):
+        raise ValueError(
+            f"At most {len(COLORS)} settings can be shown, got {settings}."
+        )
     ks = sorted({row["k"] for row in rows})
     figure = plt.figure(figsize=(12.5, 5.6), dpi=150, layout="constrained")
     parts = figure.subfigures(1, 2, squeeze=False, width_ratios=[len(ks) + 0.9, 4.2])
@@ -100,7 +107,7 @@ def length_generalisation(
             ax.imshow(images[f"{name}/{k}"][example], interpolation="bicubic")
             # Pixel coordinates count from corners, imshow's from the first centre.
             xy = np.asarray(images["requests"])[example, :k] - 0.5
-            ax.plot(*xy.T, "o", ms=11, mfc="none", mec="white", mew=0.8)
+            ax.plot(*xy.T, "o", ms=19, mfc="none", mec="white", mew=0.6, alpha=0.8)
             ax.set(xticks=[], yticks=[])
             if name == names[0]:
                 ax.set_title(f"k = {k}", fontsize=11)
@@ -113,29 +120,24 @@ def length_generalisation(
             fontsize=10,
             color=color,
         )
-    left.suptitle("Requested (circles) and generated objects; training saw at most one")
+    left.suptitle("Asked for in the circles; training saw at most one object")
 
     ax = right.subplots()
     for setting, color, style in zip(settings, COLORS, LINES, strict=False):
         mine = [row for row in rows if row["setting"] == setting]
-        hits = np.array([row["hit"] for row in mine])
-        ends = np.array([[row["hit_low"], row["hit_high"]] for row in mine]).T
-        errors = np.maximum(np.abs(ends - hits), 0)
+        rates = np.array([row["corrected"] for row in mine], float)  # None: nan
+        hits = np.array([[row["hit"], row["hit_low"], row["hit_high"]] for row in mine])
+        span = np.array([row["ceiling"] - row["chance"] for row in mine])
+        errors = np.abs(hits[:, 1:] - hits[:, :1]).T / span
         x = [row["k"] for row in mine]
-        ax.errorbar(x, hits, errors, fmt=style, color=color, label=setting, capsize=2)
-    mine = [row for row in rows if row["setting"] == settings[0]]
-    x = [row["k"] for row in mine]
-    ax.plot(x, [row["ceiling"] for row in mine], color="black", lw=0.8, label="ceiling")
-    chance = [row["chance"] for row in mine]
-    ax.plot(
-        x, chance, color="grey", lw=0.8, ls=":", label=f"chance ({settings[0][:1]})"
-    )
+        ax.errorbar(x, rates, errors, fmt=style, color=color, label=setting, capsize=2)
     ax.set(
         xlabel="requested objects k",
-        ylabel="requests met (95 % bootstrap over images)",
+        ylabel="requests met: (hits - chance) / (ceiling - chance)",
         xticks=ks,
-        ylim=(-0.03, 1.05),
+        ylim=(-0.15, 1.05),
     )
+    ax.axhline(0, color="grey", lw=0.8)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(0.0, 0.32))
+    ax.legend(fontsize=9, loc="center right", bbox_to_anchor=(1.0, 0.62))
     return figure

@@ -41,7 +41,7 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
         logging.set_verbosity(logging.WARNING)  # else orbax tells of every rename
         # XLA runs a convolution on one core; batches can be split over devices, so on a
         # CPU every core becomes a device of its own.
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", cores())
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         if not jax.config.jax_compilation_cache_dir:
             jax.config.update("jax_compilation_cache_dir", str(cache / "compjax"))
@@ -51,6 +51,13 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
             fail(str(error))
 
     app.run(start, flags_parser=parse)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def fail(message: str) -> list[str]:

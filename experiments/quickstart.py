@@ -26,6 +26,7 @@ from experiments import launch
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains and samples, unless that was done; then draws and prints."""
+    check(config)
     workdir = training.open_workdir(workdir, config.to_dict())
     results_file, images_file = workdir / "results.json", workdir / "images.npz"
     if results_file.exists() and images_file.exists():
@@ -62,6 +63,23 @@ def main(config: ConfigDict, workdir: Path) -> None:
     print(f"picture: {figure_file}\nnumbers: {results_file}")
 
 
+def check(config: ConfigDict) -> None:
+    """Raises a ValueError for what would otherwise fail after minutes of training."""
+    for name, value, least in (
+        ("train.steps", config.train.steps, config.train.warmup + 1),
+        ("sample.images", config.sample.images, 2),
+        ("sample.steps", config.sample.steps, 2),
+        ("sample.max_requests", config.sample.max_requests, 1),
+    ):
+        if value < least:
+            raise ValueError(f"config.{name} must be at least {least}, got {value}.")
+    if config.sample.max_requests > 10:
+        raise ValueError(
+            "config.sample.max_requests must be at most 10, CLEVR's limit, got "
+            f"{config.sample.max_requests}."
+        )
+
+
 def train(
     config: ConfigDict, stream: datasets.SingleObject, workdir: Path
 ) -> cj.Network:
@@ -89,8 +107,8 @@ def train(
         save_every=t.save_every,
         average_std=t.average_std,
         noise_draws=t.noise_draws,
-        # One device: XLA's all-reduce between virtual CPU devices can deadlock.
-        mesh=training.data_mesh(1),
+        # XLA's all-reduce between virtual CPU devices can deadlock.
+        mesh=training.data_mesh(1) if jax.default_backend() == "cpu" else None,
     )
     return cj.Network(module, state.average)
 
@@ -166,10 +184,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"{'':28}k   hits [95 %]           chance  ceiling  corrected  exact  objects"
     ]
     for r in sorted(rows, key=lambda row: (row["setting"], row["k"])):
+        corrected = "-" if r["corrected"] is None else f"{r['corrected']:.1%}"
         lines.append(
             f"{r['setting']:28}{r['k']}  {r['hit']:5.1%} "
             f"[{r['hit_low']:6.1%}, {r['hit_high']:6.1%}]  {r['chance']:6.1%}  "
-            f"{r['ceiling']:7.1%}  {r['corrected']:9.1%}  {r['exact']:5.1%}  "
+            f"{r['ceiling']:7.1%}  {corrected:>9}  {r['exact']:5.1%}  "
             f"{r['objects']:7.2f}"
         )
     return "\n".join(lines)

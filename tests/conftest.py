@@ -10,6 +10,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -26,3 +27,10 @@ hypothesis.settings.register_profile(
     "thorough", hypothesis.settings.get_profile("default"), max_examples=200
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _free_programs():
+    """Compiled programs take gigabytes if they are kept from one module to the next."""
+    yield
+    jax.clear_caches()

@@ -11,6 +11,7 @@ from compjax import types
 from compjax.testing import (
     VARIANTS,
     Affine,
+    SinhArcsinh,
     assert_close,
     assert_commutes_with_noise,
     assert_equivariant,
@@ -24,7 +25,13 @@ from compjax.testing import (
 evaluate = jax.jit(lambda score, x, sigma: score(x, sigma))
 parts_of = jax.jit(lambda score, x, sigma: score.parts(x, sigma))
 log_density = jax.jit(lambda p, x, sigma: p.log_density(x, sigma))
-sample = jax.jit(lambda p, sigma: p.sample(jax.random.key(0), 50_000, sigma))
+
+
+@jax.jit
+def noised_samples(p, sigma):
+    key_data, key_noise = jax.random.split(jax.random.key(0))
+    clean = p.sample(key_data, 50_000)
+    return clean + sigma * jax.random.normal(key_noise, clean.shape)
 
 
 @jax.jit
@@ -170,6 +177,13 @@ def test_product_is_not_equivariant(a, b, c, bijection, x, sigma):
     assert_close(evaluate(pulled, x, sigma) - jacobian, evaluate(whole, x, sigma))
 
 
+def test_equivariance_of_a_product_is_refuted():
+    a = cj.densities.Gaussian(np.zeros(1), np.eye(1))
+    bend = SinhArcsinh(np.zeros(1), np.full(1, 0.5))
+    with pytest.raises(AssertionError):
+        assert_equivariant(cj.product, (a, a), bend, jnp.ones((1, 1)), 0.5)
+
+
 @given(strategies.bijections(), POINTS)
 def test_bijections_of_the_tests(bijection, x):
     x_back, log_det, log_det_by_autodiff = there_and_back(bijection, x)
@@ -234,9 +248,13 @@ def test_mean_shifts_commute_under_any_linear_map(x, sigma):
 def test_mixtures_commute_with_noise(a, b, sigma):
     """A noised mixture is the mixture of the noised: their samples share one score."""
     p = cj.mixture(a, b, log_weights=[0.0, 1.0])
-    x = sample(p, sigma)
+    x = noised_samples(p, sigma)
     s = np.asarray(evaluate(p, x, sigma))
-    assert (np.abs(s.mean(0)) < 6 * s.std(0) / 50_000**0.5 + 1e-6).all()
+    # Stein: E[s] = 0 and E[x s^T] = -I where s is the score of x's law; six errors.
+    outer = np.asarray(x)[:, :, None] * s[:, None, :]
+    for values, mean in ((s, 0.0), (outer, -np.eye(3))):
+        error = np.abs(values.mean(0) - mean)
+        assert (error < 6 * values.std(0) / 50_000**0.5 + 1e-6).all()
 
 
 @given(strategies.clutters(), POINTS, LEVELS)
@@ -338,8 +356,8 @@ def test_numbers_never_retrace(a, b, c, w, v, x):
     assert_single_trace(
         evaluate,
         (cj.compose(a, b, weights=w[:1]), x, 0.5),
-        (cj.compose(b, c, weights=[3]), x, jnp.float32(0.7)),
-        (cj.guide(c, a, v[1]), x, 2),
+        (cj.compose(b, c, weights=[3]), x, 0.7),
+        (cj.guide(c, a, v[1]), x, 2.0),
     )
     assert_single_trace(
         evaluate, (cj.switch(a, b, 1), x, 0.5), (cj.switch(b, a, 0.3), x, 0.5)

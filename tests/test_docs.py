@@ -27,6 +27,12 @@ def test_the_code_of_the_readme_runs():
     assert len(BLOCKS[0].strip().splitlines()) <= 15
 
 
+def test_no_placeholder_or_dead_link():
+    assert not re.search(r"@[A-Z]+@", README)
+    for link in re.findall(r"\]\((?!http)([^)#]+)", README):
+        assert (ROOT / link).exists(), link
+
+
 def test_ci_runs_the_command_of_the_readme():
     assert len(COMMANDS) == 2
     assert COMMANDS[1] in (ROOT / ".ci" / "run").read_text().splitlines()

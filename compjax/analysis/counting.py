@@ -25,7 +25,7 @@ class Row(NamedTuple):
         hit_high: Upper end.
         chance: The same images against the next sample's locations.
         ceiling: True renders of the requests, through the same counter.
-        corrected: `(hit - chance) / (ceiling - chance)`.
+        corrected: `(hit - chance) / (ceiling - chance)`; None where that is 0 / 0.
         exact: Share of images with every request met and nothing else.
         objects: Mean number of objects in all.
         histogram: How many images held 0, 1, 2, ... objects.
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     hit_high: float
     chance: float
     ceiling: float
-    corrected: float
+    corrected: float | None
     exact: float
     objects: float
     histogram: list[int]
@@ -72,7 +72,11 @@ def tally(
     """
     requested = np.asarray(requested)
     n = len(requested)
-    if requested.ndim != 3 or not len(found) == len(true) == n >= 2 or not n:
+    if (
+        requested.ndim != 3
+        or not requested.shape[1]
+        or not len(found) == len(true) == n >= 2
+    ):
         raise ValueError(
             "tally needs n >= 2 images with as many requests [n, k, 2], got "
             f"{len(found)} images, {len(true)} renders and {requested.shape}."
@@ -96,7 +100,7 @@ def tally(
         hit_high=float(high),
         chance=float(chance),
         ceiling=float(ceiling),
-        corrected=float((hits.mean() - chance) / span) if span > 0 else float("nan"),
+        corrected=float((hits.mean() - chance) / span) if span > 0 else None,
         exact=float(((hits == 1) & (counts == requested.shape[1])).mean()),
         objects=float(counts.mean()),
         histogram=np.bincount(counts).tolist(),

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from compjax.compose.weighted import (
     anchored_coefficients,
     as_weights,
+    check_space,
     contract,
     show_weights,
 )
@@ -46,14 +47,11 @@ class ConditionSum:
     def parts(self, x: Float[Array, "b *d"], sigma: Sigma) -> Float[Array, "k b *d"]:
         """The scores before they are summed, `[k + 1, b, *d]`, the background first."""
         parts = self._evaluate(self.score, x, sigma)
+        check_space("The conditional score", parts.shape[1:], x)
         if self.background is None:
             return parts
         background = self.background(x, sigma)
-        if background.shape != x.shape:
-            raise ValueError(
-                f"The background returned shape {background.shape} for x of shape "
-                f"{x.shape}: composed scores must live on the same space."
-            )
+        check_space("The background", background.shape, x)
         return jnp.concatenate([background[None], parts])
 
     def __call__(self, x: Float[Array, "b *d"], sigma: Sigma) -> Float[Array, "b *d"]:
@@ -123,14 +121,13 @@ def _evaluate_together(fn: Any, x: Array, sigma: Sigma, conditions: Condition) -
 
 def _stacked(conditions: Condition, name: str) -> int:
     """The common leading axis of all leaves."""
-    leaves = jax.tree.leaves(conditions)
-    sizes = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for leaf in leaves}
-    if len(sizes) != 1:
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(conditions)]
+    if len({shape[:1] for shape in shapes}) != 1 or min(map(len, shapes)) < 2:
         raise ValueError(
-            f"All leaves of the {name} must share their leading axis, the number of "
-            f"conditions; got shapes {[jnp.shape(leaf) for leaf in leaves]}."
+            f"Every leaf of the {name} must be [k, b or 1, ...] with one k; got shapes "
+            f"{shapes}.  A batch axis is added by c[:, None]."
         )
-    return sizes.pop()
+    return shapes[0][0]
 
 
 def compose_conditions(
@@ -174,6 +171,7 @@ def compose_conditions(
         Array([[0., 0.]], dtype=float32)
     """
     check_score(score, "the conditional score")
+    conditions = jax.tree.map(jnp.asarray, conditions)
     k = _stacked(conditions, "conditions")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}.")

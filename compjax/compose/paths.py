@@ -32,6 +32,12 @@ class Switch:
     def _choose(self, low: Any, high: Any, x: Array, sigma: Sigma) -> Array:
         sigma = as_float(sigma)
         below = sigma < self.threshold
+        shapes = [jax.eval_shape(part, x, sigma).shape for part in (low, high)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"low returned shape {shapes[0]} and high {shapes[1]}: both must live "
+                "on the space of x."
+            )
         if sigma.ndim == 0:  # a sampler's scalar level pays for one part only
             return jax.lax.cond(below, low, high, x, sigma)
         a, b = low(x, sigma), high(x, sigma)
@@ -116,6 +122,11 @@ def pullback(score: ScoreFn, bijection: Bijection) -> Pullback:
         Array([[-4.]], dtype=float32)
     """
     check_score(score, "the score")
+    if jax.tree_util.all_leaves([bijection]):
+        raise ValueError(
+            f"{type(bijection).__name__} is not a pytree; decorate its class with "
+            "compjax.types.pytree."
+        )
     for method in ("forward", "inverse", "log_det"):
         if not hasattr(bijection, method):
             raise ValueError(

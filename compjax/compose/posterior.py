@@ -122,8 +122,8 @@ def mixture(*densities: ScoreFn, log_weights: Any = None) -> Mixture:
         raise ValueError("mixture needs at least one density.")
     _check_densities("mixture", *densities)
     logs = as_weights(log_weights, len(densities))
-    if logs.ndim != 1:
-        raise ValueError(f"log_weights must be [m], got shape {logs.shape}.")
+    if isinstance(logs, tuple) or logs.ndim != 1:
+        raise ValueError(f"log_weights must be m numbers, got {log_weights!r}.")
     return Mixture(densities, jax.nn.log_softmax(logs))
 
 

@@ -46,11 +46,7 @@ class WeightedSum:
         """The scores before they are summed, `[k, b, *d]`."""
         parts = [score(x, sigma) for score in self.scores]
         for i, part in enumerate(parts):
-            if part.shape != x.shape:
-                raise ValueError(
-                    f"Operand {i} returned shape {part.shape} for x of shape "
-                    f"{x.shape}: composed scores must live on the same space."
-                )
+            check_space(f"Operand {i}", part.shape, x)
         return jnp.stack(parts)
 
     def __call__(self, x: Float[Array, "b *d"], sigma: Sigma) -> Float[Array, "b *d"]:
@@ -70,6 +66,22 @@ class WeightedSum:
         return f"{name}({operands}, weights={show_weights(self.weights)})"
 
 
+def check_space(role: str, shape: tuple[int, ...], x: Array) -> None:
+    """Raises a ValueError unless a score has the shape of its input.
+
+    Example:
+        >>> check_space("Operand 0", (1, 3), jnp.ones((1, 2)))
+        Traceback (most recent call last):
+        ...
+        ValueError: Operand 0 returned shape (1, 3) for x of shape (1, 2): scores of ...
+    """
+    if shape != x.shape:
+        raise ValueError(
+            f"{role} returned shape {shape} for x of shape {x.shape}: scores of one "
+            "composition live on one space."
+        )
+
+
 def contract(coefficients: Array, values: Array) -> Array:
     """`sum_i c_i v_i` for `c: [k]` or `[k, b]` and `v: [k, b, ...]`.
 
@@ -77,6 +89,11 @@ def contract(coefficients: Array, values: Array) -> Array:
         >>> contract(jnp.array([1.0, 2.0]), jnp.ones((2, 1, 3)))
         Array([[3., 3., 3.]], dtype=float32)
     """
+    if coefficients.shape[1:] not in ((), (1,), values.shape[1:2]):
+        raise ValueError(
+            f"Weights of shape {coefficients.shape} do not fit a batch of "
+            f"{values.shape[1]}: give [k], or [k, b]."
+        )
     extra = (1,) * (values.ndim - coefficients.ndim)
     return (coefficients.reshape(coefficients.shape + extra) * values).sum(0)
 
@@ -116,8 +133,11 @@ def as_weights(weights: Any, k: int) -> Any:
     """
     if weights is None:
         return jnp.ones(k)
-    shape = (len(weights),) if isinstance(weights, Sequence) else jnp.shape(weights)
-    if shape[:1] != (k,):
+    if callable(weights):
+        shape = ()
+    else:
+        shape = (len(weights),) if isinstance(weights, Sequence) else jnp.shape(weights)
+    if shape[:1] != (k,) or len(shape) > 2:
         raise ValueError(
             f"{k} scores need {k} weights, got {weights!r}: give one number, "
             "or one function of sigma, for each."

@@ -64,6 +64,9 @@ class BernoulliClutter(Density):
 
     def with_object(self, i: int) -> BernoulliClutter:
         """The conditional in which coordinate i is certainly on."""
+        n = len(self.probabilities)
+        if not 0 <= i < n:
+            raise ValueError(f"There is no coordinate {i} among {n}.")
         return BernoulliClutter(self.probabilities.at[i].set(1.0), self.scale)
 
     def _logs(self, x: Array, sigma: Sigma) -> tuple[Array, Array, Array]:
@@ -74,8 +77,8 @@ class BernoulliClutter(Density):
         variance = self.scale**2 + align(sigma, x) ** 2
         log_volume = 0.5 * jnp.log(2 * np.pi * variance)
         q = self.probabilities[None]
-        off = jnp.log1p(-q) - x**2 / (2 * variance) - log_volume
-        on = jnp.log(q) - (x - 1) ** 2 / (2 * variance) - log_volume
+        off = _safe_log(1 - q) - x**2 / (2 * variance) - log_volume
+        on = _safe_log(q) - (x - 1) ** 2 / (2 * variance) - log_volume
         return off, on, variance
 
     def __call__(self, x: Float[Array, "b n"], sigma: Sigma) -> Float[Array, "b n"]:
@@ -96,3 +99,8 @@ class BernoulliClutter(Density):
         on = jax.random.bernoulli(key_on, self.probabilities[None], shape)
         noise = jnp.sqrt(self.scale**2 + as_float(sigma) ** 2)
         return on + noise * jax.random.normal(key_noise, shape)
+
+
+def _safe_log(q: Array) -> Array:
+    """The logarithm, -inf at 0, where its gradient is 0 (the double `where`)."""
+    return jnp.where(q > 0, jnp.log(jnp.where(q > 0, q, 1.0)), -jnp.inf)

@@ -217,8 +217,10 @@ def check_covariance(cov: Any, name: str) -> None:
         value, np.swapaxes(value, -1, -2), atol=1e-6 * np.abs(value).max(initial=0)
     ):
         raise ValueError(f"{name} must be finite and symmetric, got {value}.")
-    smallest = np.linalg.eigvalsh(value.astype(np.float64)).min(initial=np.inf)
-    if smallest <= 0:
+    eigenvalues = np.linalg.eigvalsh(value.astype(np.float64))
+    smallest = eigenvalues.min(initial=np.inf)
+    # Below this, float32 cannot factor it.
+    if smallest <= np.finfo(np.float32).eps * eigenvalues.max(initial=0):
         raise ValueError(
             f"{name} must be positive definite; its smallest eigenvalue is "
             f"{smallest:.3g}."

@@ -39,7 +39,7 @@ class Independent(Density):
     def __post_init__(self) -> None:
         blocks = tuple(tuple(int(i) for i in block) for block in self.blocks)
         indices = sorted(i for block in blocks for i in block)
-        if not all(blocks) or indices != list(range(len(indices))):
+        if not blocks or not all(blocks) or indices != list(range(len(indices))):
             raise ValueError(
                 f"Blocks must partition range(n) into non-empty sets, got {blocks}."
             )
@@ -47,6 +47,11 @@ class Independent(Density):
             raise ValueError(
                 f"{len(blocks)} blocks need as many parts, got {len(self.parts)}."
             )
+        for i, part in enumerate(self.parts):
+            if not (hasattr(part, "log_prob") and hasattr(part, "sample")):
+                raise ValueError(
+                    f"Part {i} must be an exact density, got {type(part).__name__}."
+                )
         set_fields(self, blocks=blocks, parts=tuple(self.parts))
 
     def _split(self, x: Array) -> list[Array]:
@@ -83,7 +88,8 @@ class FactorizedConditionals(NamedTuple):
     Over a partition $M_b, M_1, \dots, M_k$ of the coordinates, conditional i differs
     from the background on its own block only:
     $p_i(x) = p_i(x|_{M_i})\, p_b(x|_{M_i^c})$, and the blocks are independent.
-    Make one with `from_blocks`; being a tuple, it unpacks into `compose`.
+    Make one with `from_blocks`; compose it by
+    `compose(parts.background, *parts.conditionals)`.
 
     Args:
         background: $p_b$.

@@ -129,6 +129,9 @@ def _run(record, key, score, sampler, shape, sigmas, start, sharding):
     key_start, key_init, key_steps = jax.random.split(key, 3)
     if start is None:
         start = sigmas[0] * jax.random.normal(key_start, shape, sigmas.dtype)
+    returned = jax.eval_shape(score, start, sigmas[0]).shape
+    if returned != shape:
+        raise ValueError(f"The score returned shape {returned} for x of shape {shape}.")
     if sharding is not None:
         start = jax.lax.with_sharding_constraint(start, sharding)
 

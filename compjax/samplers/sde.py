@@ -100,7 +100,7 @@ class Churn:
         s_churn: Amount of churn over the whole run, not negative; 0 is `Heun`.
         s_min: Lowest noise level that is churned.
         s_max: Highest noise level that is churned.
-        s_noise: Standard deviation of the fresh noise, positive.
+        s_noise: Standard deviation of the fresh noise.
 
     Raises:
         ValueError: If a number is out of range.

@@ -75,8 +75,9 @@ def empty(size: tuple[int, int]) -> Float[Array, "1 h w 2"]:
 def null(size: tuple[int, int]) -> Float[Array, "1 h w 2"]:
     """The condition "nothing is said": channel 0 is zero, channel 1 is one.
 
-    It leaves the scene open, unlike `empty`: its distribution is that of all pictures,
-    which is what classifier-free guidance contrasts with.
+    It leaves the place open, unlike `empty`: where only scenes of one object lose their
+    label in training, it means one object, somewhere.  Composing over it is the Bayes
+    composition, which fails.
 
     Args:
         size: height and width of the image, in pixels.

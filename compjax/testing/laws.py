@@ -1,9 +1,10 @@
 """The laws of scores and compositions, as assertions.
 
-Errors are measured relative to the largest entry of the expected score (at least 1),
-because rounding in float32 is relative to what was added up.  The default tolerance is
-float32's precision, 1e-7, times a condition number of a few hundred (that of the
-covariances that `strategies` draws) times the few dozen operations of a composition.
+Errors are measured relative to the largest entry of the expected score at each point
+(at least 1), because rounding in float32 is relative to what was added up.  The default
+tolerance is float32's precision, 1e-7, times a condition number of a few hundred (that
+of the covariances that `strategies` draws) times the few dozen operations of a
+composition.
 
 Both sides run jitted, once compiled for each structure, so that hypothesis can afford
 many examples; `VARIANTS` is for the other ways to run.
@@ -214,23 +215,27 @@ def assert_single_trace(fn: Callable[..., Any], *arguments: tuple[Any, ...]) -> 
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float = TOLERANCE) -> None:
-    """Asserts that two arrays agree, relative to the largest expected entry, or to 1.
+    """Asserts that two arrays agree, row by row.
 
     Args:
-        actual: An array.
+        actual: `[b, ...]`, or a scalar.
         expected: Another, of the same shape.
-        tolerance: Of the largest difference, after that scaling.
+        tolerance: Of the largest difference in a row, relative to the largest entry
+            expected there, or to 1.
 
     Raises:
-        AssertionError: If shapes or values differ.
+        AssertionError: If shapes or values differ, or a value is not finite.
 
     Example:
         >>> assert_close(jnp.array([1000.0, 0.0]), jnp.array([1000.5, 0.5]))
     """
     import chex
 
+    actual, expected = jnp.asarray(actual), jnp.asarray(expected)
     chex.assert_equal_shape([actual, expected])
-    scale = jnp.maximum(1.0, jnp.abs(expected).max())
+    chex.assert_tree_all_finite((actual, expected))
+    row = tuple(range(1, expected.ndim))
+    scale = jnp.maximum(1.0, jnp.abs(expected).max(row, keepdims=True))
     chex.assert_trees_all_close(
         actual / scale, expected / scale, rtol=0.0, atol=tolerance
     )

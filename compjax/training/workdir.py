@@ -35,9 +35,7 @@ def open_workdir(path: str | Path, config: Mapping[str, Any]) -> Path:
         >>> open_workdir(workdir, {"steps": 20})  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        ValueError: ... belongs to a run with another config:
-          steps: 10 there, 20 now
-        Give another --workdir, or the values that are there.
+        ValueError: ... belongs to a run with another config (steps: 10 there, 20 ...
     """
     path, new = Path(path), json.loads(json.dumps(config))
     file = path / "config.json"
@@ -45,9 +43,9 @@ def open_workdir(path: str | Path, config: Mapping[str, Any]) -> Path:
         old = json.loads(file.read_text())
         if old != new:
             raise ValueError(
-                f"{path} belongs to a run with another config:\n"
-                f"{_differences(old, new)}\n"
-                "Give another --workdir, or the values that are there."
+                f"{path} belongs to a run with another config ("
+                f"{_differences(old, new)}): give another --workdir, or the values "
+                "that are there."
             )
     elif jax.process_index() == 0:
         path.mkdir(parents=True, exist_ok=True)
@@ -78,11 +76,11 @@ def write_json(file: str | Path, value: Any) -> None:
 
 
 def _differences(old: Any, new: Any) -> str:
-    """One line for every field that two configurations do not share."""
+    """Every field that two configurations do not share, and its two values."""
     old, new = _flatten(old), _flatten(new)
     absent = "absent"
-    return "\n".join(
-        f"  {name}: {old.get(name, absent)} there, {new.get(name, absent)} now"
+    return ", ".join(
+        f"{name}: {old.get(name, absent)} there, {new.get(name, absent)} now"
         for name in sorted(old.keys() | new.keys())
         if old.get(name, absent) != new.get(name, absent)
     )

@@ -65,7 +65,9 @@ def main() -> None:
     )
     # Other weights, other conditions, another level: the same program.
     composed(
-        cj.compose_conditions(network, empty, conditions[::-1], 2 * jnp.ones(K)), x, 0.5
+        cj.compose_conditions(network, empty, conditions[::-1], 2 * jnp.ones(K)),
+        x,
+        jnp.float32(0.5),
     )
     device = jax.devices()[0]
     print(f"{device.platform} ({device.device_kind}), jax {jax.__version__}")
