@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -23,14 +23,17 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
         main: The experiment.
         config: The default of `--config`, a file below `configs/`.
     """
-    config_flag = config_flags.DEFINE_config_file("config", str(CONFIGS / config))
+    try:  # the definition already reads the command line, for the fields it overrides
+        config_flag = config_flags.DEFINE_config_file("config", str(CONFIGS / config))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return fail(f"unknown field of --config: {explain(error)}")
     workdir_flag = flags.DEFINE_string("workdir", None, "Where the run is kept.")
 
     def parse(argv: list[str]) -> list[str]:
         try:
             rest = flags.FLAGS(argv)
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-            return fail(str(error.args[0] if error.args else error).splitlines()[0])
+            return fail(explain(error))
         if rest[1:]:
             return fail(f"unknown arguments {' '.join(rest[1:])}")
         if not workdir_flag.value:
@@ -53,6 +56,13 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
     app.run(start, flags_parser=parse)
 
 
+def explain(error: BaseException) -> str:
+    """What an exception says, on one line, without the quotes of a KeyError."""
+    while error.args and isinstance(error.args[0], BaseException):
+        error = error.args[0]
+    return " ".join(str(error.args[0] if error.args else error).split())
+
+
 def cores() -> int:
     """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
@@ -60,7 +70,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def fail(message: str) -> list[str]:
+def fail(message: str) -> NoReturn:
     """Ends the command with one line on standard error."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from compjax.scores import check_score
-from compjax.types import Bijection, Number, ScoreFn, Sigma, as_float, concrete, pytree
+from compjax.types import Number, ScoreFn, Sigma, as_float, concrete, pytree
 
 
 @pytree
@@ -84,8 +84,8 @@ def switch(low: ScoreFn, high: ScoreFn, threshold: Number) -> Switch:
     Example:
         >>> from compjax.densities import Gaussian
         >>> a, b = (Gaussian(m * jnp.ones(1), jnp.eye(1)) for m in (0.0, 1.0))
-        >>> switch(a, b, 1.0)(jnp.zeros((1, 1)), 0.0)
-        Array([[0.]], dtype=float32)
+        >>> switch(a, b, 1.0)(jnp.ones((1, 1)), 0.0)
+        Array([[-1.]], dtype=float32)
     """
     check_score(low, "low")
     check_score(high, "high")
@@ -94,7 +94,7 @@ def switch(low: ScoreFn, high: ScoreFn, threshold: Number) -> Switch:
     return Switch(low, high, as_float(threshold))
 
 
-def pullback(score: ScoreFn, bijection: Bijection) -> Pullback:
+def pullback(score: ScoreFn, bijection: Any) -> Pullback:
     r"""The score of x when `score` is that of $z = A(x)$.
 
     $$J_A(x)^T s_z(A(x), \sigma) + \nabla_x \log|\det J_A(x)|$$

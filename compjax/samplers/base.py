@@ -64,7 +64,7 @@ def sample(
         >>> x, info = sample(jax.random.key(0), p, cj.samplers.Heun(), (512, 2), grid)
         >>> x.shape, int(info.evaluations.sum())
         ((512, 2), 31)
-        >>> bool(jnp.allclose(x.mean(0), 1.0, atol=0.02))
+        >>> bool(jnp.allclose(x.mean(0), 1.0, atol=0.05))
         True
     """
     start, sigmas = _checked(score, sampler, shape, sigmas, start)
