@@ -227,7 +227,7 @@ def assert_close(actual: Any, expected: Any, tolerance: float = TOLERANCE) -> No
         AssertionError: If shapes or values differ, or a value is not finite.
 
     Example:
-        >>> assert_close(jnp.array([1000.0, 0.0]), jnp.array([1000.5, 0.5]))
+        >>> assert_close(jnp.array([[1000.0, 0.0]]), jnp.array([[1000.5, 0.5]]))
     """
     import chex
 
