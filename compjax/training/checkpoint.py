@@ -80,7 +80,7 @@ def abstract(tree: PyTree, sharding: jax.sharding.Sharding | None = None) -> PyT
     """The shape, dtype and sharding of every leaf, which is all that restoring needs.
 
     Args:
-        tree: Of arrays or `jax.ShapeDtypeStruct`s.
+        tree: Of arrays, or of their `jax.ShapeDtypeStruct`.
         sharding: Of the leaves that have none; the first device if None.
 
     Example:
