@@ -51,7 +51,7 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
         try:
             main(config_flag.value, Path(workdir_flag.value))
         except ValueError as error:
-            fail(str(error))
+            fail(explain(error))
 
     app.run(start, flags_parser=parse)
 
