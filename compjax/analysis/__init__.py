@@ -1,5 +1,5 @@
 """Analysis: what a set of samples says about the composition that made them."""
 
-from compjax.analysis.counting import Row, tally
+from compjax.analysis.counting import Row, extra_objects, tally
 
-__all__ = ["Row", "tally"]
+__all__ = ["Row", "extra_objects", "tally"]
