@@ -116,10 +116,10 @@ def train(
 # For k of K requests: what the composition stands on, the weights of the K conditions,
 # and the power of the whole.
 SETTINGS: dict[str, Callable[..., tuple[Any, Any, float]]] = {
-    "A: empty background": lambda size, on: (scenes.empty(size), on, 1.0),
-    "B: unconditional background": lambda size, on: (scenes.null(size), on, 1.0),
-    "average": lambda size, on: (scenes.empty(size), on / on.sum(), 1.0),
-    "product": lambda size, on: (scenes.empty(size), on / on.sum(), on.sum()),
+    "A: empty background": lambda like, on: (scenes.empty(like), on, 1.0),
+    "B: unconditional background": lambda like, on: (scenes.null(like), on, 1.0),
+    "average": lambda like, on: (scenes.empty(like), on / on.sum(), 1.0),
+    "product": lambda like, on: (scenes.empty(like), on / on.sum(), on.sum()),
 }
 
 
@@ -133,8 +133,10 @@ def evaluate(
     draw = lambda key: datasets.plain(apart(key))
     asked = jax.vmap(draw)(jax.random.split(key_scenes, s.images))
     xy = jax.vmap(lambda scene: scenes.pixel_coords(scene, size)[:, :2])(asked)
-    locate = lambda xy: scenes.location(xy, size)
+    frame = jnp.array([size[1], size[0]])
+    locate = lambda xy: scenes.bumps(xy[:, None] / frame, size=size)
     conditions = jax.vmap(locate, in_axes=1)(xy)  # [K, b, h, w, 2]
+    like = conditions[0, :1]
     mesh = training.data_mesh(s.images)
     conditions = jax.device_put(conditions, training.over_batch(mesh, axis=1))
     network = jax.device_put(network, training.everywhere(mesh))
@@ -156,7 +158,7 @@ def evaluate(
         truly = find(truth)
         images[f"true renders/{k}"] = as_bytes(truth)
         for name, setting in SETTINGS.items():
-            ground, weights, power = setting(size, on.astype(jnp.float32))
+            ground, weights, power = setting(like, on.astype(jnp.float32))
             composed = cj.compose_conditions(network, ground, conditions, weights)
             x, _ = cj.sample(
                 key_samples,

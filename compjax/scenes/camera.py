@@ -9,10 +9,14 @@ they are high, as when a CLEVR picture is resized to a square.
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from compjax.scenes.scene import Scene
+from compjax.scenes.scene import CAMERA, MAX_OBJECTS, Scene
 from compjax.scenes.vectors import Vec, cross, dot, unit, vec
 
 FOCAL_LENGTH = 35 / 32
@@ -22,6 +26,12 @@ ASPECT = 4 / 3
 """Width over height of CLEVR's frame."""
 
 UP = (0.0, 0.0, 1.0)
+
+EXPECTED = np.array([[0.3, 0.3, 1e-5]])
+"""Errors of CLEVR's pixel coordinates: rounded to pixels, and the depth in float32."""
+
+CAMERA_SPREAD = 0.3
+"""Standard deviation of CLEVR's camera along each axis, in world units."""
 
 
 def check_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -55,7 +65,7 @@ def camera_axes(position: Vec) -> tuple[Vec, Vec, Vec]:
 
 
 def project(
-    points: Float[Array, "n 3"], camera: Float[Array, "3"]
+    points: Float[Array | np.ndarray, "n 3"], camera: Float[Array | np.ndarray, "3"]
 ) -> Float[Array, "n 3"]:
     """Where points of the world appear: `(x, y, depth)`, x and y as fractions.
 
@@ -76,7 +86,7 @@ def project(
         >>> project(jnp.zeros((1, 3)), jnp.array([3.0, 0.0, 4.0]))
         Array([[0.5, 0.5, 5. ]], dtype=float32)
     """
-    position = vec(camera)
+    position, points = vec(camera), jnp.asarray(points)
     right, up, backward = camera_axes(position)
     ray = Vec(points[:, 0], points[:, 1], points[:, 2]) - position
     depth = -dot(ray, backward)
@@ -116,35 +126,95 @@ def pixel_coords(scene: Scene, size: tuple[int, int]) -> Float[Array, "n 3"]:
     return project(centres, scene.camera) * scale[None, :]
 
 
+def solve_camera(
+    points: Any, pixels: Any, size: tuple[int, int]
+) -> tuple[Float[np.ndarray, "3"], float]:
+    """Where the camera stood, from where it saw points of the world.
+
+    The least-squares solution of `project`, in float64.  CLEVR stores pixels rounded
+    but depths exactly, so three objects or more determine the camera to far below
+    rounding; where one or two leave it open, the nearest to CLEVR's own is taken, in
+    units of its jitter.
+
+    Args:
+        points: `[n, 3]` in world units.
+        pixels: `[n, 3]`: x and y in pixels and the depth, as `pixel_coords`.
+        size: height and width of the frame that the pixels count in; unlike
+            `pixel_coords` this takes the frame to have square pixels, whatever its
+            ratio, as the released dataset's 480 x 320.
+
+    Returns:
+        The camera's position `[3]`, and the root mean square of the pixels' errors,
+        about 0.4 where all is well: rounding both coordinates.
+
+    Raises:
+        ValueError: if the two do not have one shape `[n, 3]` with n from 1 to 10.
+
+    Example:
+        >>> points = np.array([[1.0, 2.0, 0.7], [-2.0, 0.0, 0.35], [2.0, -2.0, 0.7]])
+        >>> seen = project(jnp.asarray(points), jnp.array([7.0, -6.0, 5.0]))
+        >>> pixels = np.asarray(seen) * [320, 240, 1]
+        >>> solve_camera(points, pixels, (240, 320))[0].round(3)
+        array([ 7., -6.,  5.])
+    """
+    from scipy.optimize import least_squares
+
+    points, pixels = np.asarray(points, float), np.asarray(pixels, float)
+    n = len(points)
+    if points.shape != (n, 3) or pixels.shape != (n, 3) or not 1 <= n <= MAX_OBJECTS:
+        raise ValueError(
+            f"points has shape {points.shape} and pixels {pixels.shape}: give [n, 3],"
+            f" 1 to {MAX_OBJECTS} points each."
+        )
+    height, width = check_size(size)
+    # Repeated points, that one program serves every number of them.
+    rows = np.arange(MAX_OBJECTS) % n
+    scale = np.array([[width, width / ASPECT, 1.0]])
+    shift = np.array([[0.0, (height - width / ASPECT) / 2, 0.0]])
+    with jax.enable_x64(True):
+        told = (points[rows], pixels[rows], scale, shift)
+        solution = least_squares(
+            lambda camera: np.asarray(_misfit(camera, *told)),
+            CAMERA,
+            lambda camera: np.asarray(_misfit_slope(camera, *told)),
+        )
+        seen = np.asarray(project(points, solution.x)) * scale + shift
+    away = seen[:, :2] - pixels[:, :2]
+    return solution.x, float(np.sqrt((away**2).sum(axis=1).mean()))
+
+
+@jax.jit
+def _misfit(camera: Array, points: Array, pixels: Array, scale: Array, shift: Array):
+    """Residuals in units of what is to be expected of each, and of the camera."""
+    away = (project(points, camera) * scale + shift - pixels) / EXPECTED
+    return jnp.concatenate([away.ravel(), (camera - jnp.array(CAMERA)) / CAMERA_SPREAD])
+
+
+_misfit_slope = jax.jit(jax.jacfwd(_misfit))
+
+
 def camera_rays(
-    camera: Float[Array, "3"], size: tuple[int, int], supersample: int
+    camera: Float[Array, "3"],
+    size: tuple[int, int],
+    inside: Float[Array | np.ndarray, "m 2"],
 ) -> tuple[Vec, Vec]:
-    """The rays through a grid of `supersample**2` points in every pixel.
+    """The rays through m points of every pixel, each a part of its width and height.
 
     Returns:
         The rays' common origin, and their unit directions, each component
-        `[supersample**2, height, width]`.
+        `[m, height, width]`.
 
     Example:
-        >>> origin, direction = camera_rays(jnp.array([3.0, 0.0, 4.0]), (2, 4), 2)
+        >>> middle = jnp.array([[0.5, 0.5]])
+        >>> origin, direction = camera_rays(jnp.array([3.0, 0.0, 4.0]), (2, 4), middle)
         >>> direction.x.shape
-        (4, 2, 4)
+        (1, 2, 4)
     """
     height, width = size
     origin = vec(camera)
     right, up, backward = camera_axes(origin)
-    inside = (jnp.arange(supersample) + 0.5) / supersample
-    across = (jnp.arange(width)[None, :] + inside[:, None]) / width
-    down = (jnp.arange(height)[None, :] + inside[:, None]) / height
-    x = ((across - 0.5) / FOCAL_LENGTH)[None, :, None, :]
-    y = ((0.5 - down) / (FOCAL_LENGTH * ASPECT))[:, None, :, None]
-
-    def component(right: Array, up: Array, backward: Array) -> Array:
-        return (right * x + up * y - backward).reshape(-1, height, width)
-
-    direction = Vec(
-        component(right.x, up.x, backward.x),
-        component(right.y, up.y, backward.y),
-        component(right.z, up.z, backward.z),
-    )
-    return origin, unit(direction)
+    across = (jnp.arange(width)[None] + inside[:, :1]) / width
+    down = (jnp.arange(height)[None] + inside[:, 1:]) / height
+    x = ((across - 0.5) / FOCAL_LENGTH)[:, None, :]
+    y = ((0.5 - down) / (FOCAL_LENGTH * ASPECT))[:, :, None]
+    return origin, unit(right * x + up * y - backward)

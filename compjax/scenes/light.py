@@ -8,14 +8,16 @@ half-space it faces, as the cosine to its axis.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from compjax.scenes.camera import camera_axes
 from compjax.scenes.scene import Scene
-from compjax.scenes.shapes import Body, hull, turn
-from compjax.scenes.vectors import Scalars, Vec, dot, unit, vec
+from compjax.scenes.shapes import Body, hull, if_present, turn
+from compjax.scenes.vectors import Scalars, Vec, dot, vec
 from compjax.types import pytree
 
 LAMP_STRENGTHS = (100.0, 30.0, 50.0)
@@ -34,6 +36,9 @@ SUN_DIRECTION = (-0.414496, 0.194583, -0.889005)
 SUN_RADIUS = 0.1
 """The sun's angular radius, in radians."""
 
+SUN_DISTANCE = 1e3
+"""Far enough: the sun is a square lamp of the same solid angle so far away."""
+
 
 LIGHT_COLORS = ((1.0, 1.0, 1.0), *LAMP_COLORS)
 """Of the sun, key, fill and back lamp: the order of `lights`."""
@@ -41,38 +46,89 @@ LIGHT_COLORS = ((1.0, 1.0, 1.0), *LAMP_COLORS)
 
 @pytree
 class Light:
-    """What one light does at points of the scene: leaves broadcast with the points.
+    """What one square lamp does at points of the scene: leaves broadcast with them.
 
     Attributes:
-        towards: unit vector from the point to the light.
-        distance: how far the light is.
-        irradiance: on a surface that faces the light and is not in shadow, to be
-            multiplied by the light's colour.
-        spread: the light's angular radius seen from the point, in radians.
+        towards: unit vector from the point to the lamp's middle.
+        distance: how far that is.
+        irradiance: on a surface that faces the lamp and is not in shadow, to be
+            multiplied by the lamp's colour.
+        spread: the lamp's angular radius seen from the point, in radians.
+        right, up, back: the lamp's axes; it shines against `back`.
+        half_width: half of its side.
+        radiance: of its surface, to be multiplied by its colour.
     """
 
     towards: Vec
     distance: Scalars
     irradiance: Scalars
     spread: Scalars
+    right: Vec
+    up: Vec
+    back: Vec
+    half_width: float
+    radiance: float
 
 
 def lights(scene: Scene, point: Vec) -> list[Light]:
     """The sun and the key, fill and back lamps, as seen from points of the scene."""
     still = jnp.zeros_like(point.x)
-    sunward = vec(SUN_DIRECTION) * -1.0
-    seen = [Light(sunward, still + 1e3, still + SUN_STRENGTH, still + SUN_RADIUS)]
+    right, up, back = camera_axes(vec(SUN_DIRECTION) * -1.0)
+    sun = Light(
+        towards=back,
+        distance=still + SUN_DISTANCE,
+        irradiance=still + SUN_STRENGTH,
+        spread=still + SUN_RADIUS,
+        right=right,
+        up=up,
+        back=back,
+        half_width=0.5 * math.sqrt(math.pi) * SUN_RADIUS * SUN_DISTANCE,
+        radiance=SUN_STRENGTH / (math.pi * SUN_RADIUS**2),
+    )
+    seen = [sun]
     for i, (strength, width) in enumerate(
         zip(LAMP_STRENGTHS, LAMP_WIDTHS, strict=True)
     ):
         position = vec(scene.lamps[i])
+        right, up, back = camera_axes(position)
         offset = position - point
         inverse = jax.lax.rsqrt(dot(offset, offset))
         towards = offset * inverse
-        facing = jnp.maximum(dot(towards, unit(position)), 0.0)
-        irradiance = strength / 4.0 * facing * inverse * inverse
-        seen.append(Light(towards, 1.0 / inverse, irradiance, 0.5 * width * inverse))
+        facing = jnp.maximum(dot(towards, back), 0.0)
+        lamp = Light(
+            towards=towards,
+            distance=1.0 / inverse,
+            irradiance=strength / 4.0 * facing * inverse * inverse,
+            spread=0.5 * width * inverse,
+            right=right,
+            up=up,
+            back=back,
+            half_width=0.5 * width,
+            radiance=strength / (4.0 * width * width),
+        )
+        seen.append(lamp)
     return seen
+
+
+def in_mirror(light: Light, direction: Vec, blur: float) -> Scalars:
+    """Radiance of the lamp's image in a mirror that looks along `direction`.
+
+    Its edges are ramps of `blur` radians, over which the image keeps its sum.
+    """
+    facing = dot(direction, light.back)
+    reach = light.distance * dot(light.towards, light.back)
+    far = reach / jnp.maximum(facing, 1e-3)
+    width = blur * light.distance
+
+    def covered(axis: Vec) -> Scalars:
+        away = far * dot(direction, axis) - light.distance * dot(light.towards, axis)
+        above = jnp.clip(0.5 + (away + light.half_width) / width, 0.0, 1.0)
+        return above - jnp.clip(0.5 + (away - light.half_width) / width, 0.0, 1.0)
+
+    shines = (facing > 1e-3) & (reach > 0.0)
+    return jnp.where(
+        shines, light.radiance * covered(light.right) * covered(light.up), 0.0
+    )
 
 
 def color(amounts: list[Scalars]) -> Vec:
@@ -110,11 +166,14 @@ def visibility(
 
     def behind(free: list[Scalars], numbered: tuple[Array, Body]):
         i, body = numbered
+        return if_present(body, lambda free: shaded(free, i, body), free), None
+
+    def shaded(free: list[Scalars], i: Array, body: Body) -> list[Scalars]:
         # A little slimmer than its hull, as the edges are round.
         slim = 1.0 - 0.07 * body.cube - 0.03 * body.cylinder
         body = dataclasses.replace(body, radius=slim * body.radius)
         p = turn(body, point - body.centre)
-        exposed = (index != i) & (body.present > 0.5)
+        exposed = index != i
         result = []
         for light, part in zip(seen, free, strict=True):
             enter, leave, depth = hull(body, p, turn(body, light.towards))
@@ -124,27 +183,8 @@ def visibility(
             share = share * share * (3.0 - 2.0 * share)
             blocked = exposed & (leave > 0.0) & (middle < light.distance)
             result.append(part * jnp.where(blocked, share, 1.0))
-        return result, None
+        return result
 
     n = occluders.radius.shape[0]
     clear = [jnp.ones_like(point.x) for _ in seen]
     return jax.lax.scan(behind, clear, (jnp.arange(n), occluders))[0]
-
-
-def glint(light: Light, n: Vec, view: Vec, roughness: Scalars | float) -> Scalars:
-    """The GGX highlight of a light: reflected radiance per irradiance and reflectance.
-
-    With the half vector h, ``D(h) (n.l) / (4 (l.h)^2)``: the microfacet model with
-    Kelemen's approximation of its shadowing term.  The light's angular radius adds to
-    the roughness, as the highlight of a large lamp is as wide as the lamp.
-    """
-    half = light.towards + view
-    inverse_square = 1.0 / (dot(half, half) + 1e-6)
-    aligned = jnp.maximum(dot(n, half), 0.0)
-    facet_square = jnp.minimum(aligned * aligned * inverse_square, 1.0)
-    tilt = dot(light.towards, half)
-    tilt_square = jnp.maximum(tilt * tilt * inverse_square, 0.01)
-    alpha_square = roughness * roughness + 0.25 * light.spread * light.spread
-    width = facet_square * (alpha_square - 1.0) + 1.0
-    cosine = jnp.maximum(dot(n, light.towards), 0.0)
-    return alpha_square * cosine / (4.0 * jnp.pi * width * width * tilt_square)

@@ -54,7 +54,7 @@ def sample(
     gets a size and the first of 50 random places that keeps a gap of 0.25 to every
     earlier object and differs from it by 0.4 both left to right and front to back; if
     there is none, the whole set starts again.  Shape, colour, material and rotation are
-    uniform.  CLEVR's last rule, 200 visible pixels an object, is not applied.
+    uniform.  CLEVR's last rule, 200 visible pixels an object, is `sample_visible`'s.
 
     CLEVR restarts for ever; here, after 1000 sets, the objects of the last one that
     found no place are left out (their `present` is False), so a count can in principle
@@ -148,6 +148,26 @@ def first(scene: Scene, objects: int | Int[Array, ""]) -> Scene:
     return dataclasses.replace(scene, present=scene.present & kept)
 
 
+def rearrange(key: PRNGKey, scene: Scene) -> Scene:
+    """A scene with as many objects, drawn anew, before the same camera and lamps.
+
+    Args:
+        key: decides the objects.
+        scene: whose camera, lamps and number of objects are kept.
+
+    Returns:
+        A Scene with as many slots.
+
+    Example:
+        >>> old = sample(jax.random.key(0), 3, 3)
+        >>> new = rearrange(jax.random.key(1), old)
+        >>> bool((new.camera == old.camera).all()), bool((new.xy == old.xy).any())
+        (True, False)
+    """
+    count, n = scene.present.sum(), scene.present.shape[0]
+    return _arrange(key, count, n, scene.camera, scene.lamps, jnp.float32(0.0))
+
+
 def _scene(
     key: PRNGKey,
     count: Int[Array, ""],
@@ -156,10 +176,22 @@ def _scene(
     distance: Float[Array, ""],
 ) -> Scene:
     jitter = as_float(jitter)
-    key_stage, key_place, key_look = jax.random.split(key, 3)
+    key_stage, key = jax.random.split(key)
     shift = jax.random.uniform(key_stage, (4, 3), minval=-1.0, maxval=1.0)
     camera = jnp.array(CAMERA) + jitter * CAMERA_JITTER * shift[0]
     lamps = jnp.array(LAMP_POSITIONS) + jitter * LAMP_JITTER * shift[1:]
+    return _arrange(key, count, n, camera, lamps, distance)
+
+
+def _arrange(
+    key: PRNGKey,
+    count: Int[Array, ""],
+    n: int,
+    camera: Float[Array, "3"],
+    lamps: Float[Array, "3 3"],
+    distance: Float[Array, ""],
+) -> Scene:
+    key_place, key_look = jax.random.split(key)
     xy, size, present = _place(key_place, count, n, camera, distance)
     look = jax.random.uniform(key_look, (4, n))
     return Scene(

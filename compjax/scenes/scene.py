@@ -38,6 +38,9 @@ MATERIALS = ("rubber", "metal")
 SIZES = (0.7, 0.35)
 """Radii of a large and of a small object, in world units."""
 
+SIZE_NAMES = ("large", "small")
+"""What CLEVR calls the `SIZES`."""
+
 LAMPS = ("key", "fill", "back")
 """The order of the rows of `Scene.lamps`."""
 

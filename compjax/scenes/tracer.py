@@ -1,63 +1,90 @@
 """A ray tracer for CLEVR scenes, in JAX: pure, batched by `jax.vmap`, differentiable.
 
-Colours are linear RGB until the last line.  A surface sends out
-
-    rubber: color / pi * E + Fresnel * (highlights + mirrored surroundings),
-    metal:  color * (40 % rough + 60 % nearly mirror) of the same,
-
-with the irradiance E of four lights behind their shadows, and of the light that the
-ground sends back up.
+Colours are linear RGB until the last line.  A point is lit directly by the sun and the
+three lamps, through soft shadows (`light`), and sends light on as its material does
+(`materials`).  The presets differ in what they know of the light that other surfaces
+send: `fast` takes it from formulas and looks once into mirrors, `faithful` follows two
+more rays from every point.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from compjax.scenes.camera import camera_rays, check_size
-from compjax.scenes.light import color, glint, lights, visibility
+from compjax.scenes.light import lights, visibility
+from compjax.scenes.materials import GROUND_ALBEDO, Frame, Surroundings, frame, leaving
+from compjax.scenes.scatter import cosine_lobe, glossy_lobe, low_discrepancy
 from compjax.scenes.scene import Scene
 from compjax.scenes.shapes import (
     FAR,
     Body,
+    along_sweep,
     bodies,
     ground_hit,
     ground_normal,
     hit,
+    if_present,
     normal,
     pick,
-    sweep,
 )
-from compjax.scenes.vectors import Scalars, Vec, dot, where
+from compjax.scenes.vectors import Scalars, Vec, dot, grey, where
+from compjax.types import pytree
 
-GROUND_ALBEDO = 0.8
 GROUND_IRRADIANCE = 0.92
 """On the ground near the origin, of all lights together: what objects see below."""
 
-BOUNCE = 0.6
+BOUNCE = 0.8
 """The part of the ground around an object that its own shadow leaves bright."""
 
 MIRRORED_IRRADIANCE = 0.6
 """On the side of an object that is seen in a mirror, of all lights together."""
 
-RUBBER_ROUGHNESS = 0.35
-METAL_ROUGHNESS = 0.2
-MIRROR_ROUGHNESS = 0.05
-"""GGX roughness; the mirror part of metal is CLEVR's 0.01, widened to what rays that
-are not many find without sparkling."""
+FAST_RAYS = 2
+FAITHFUL_RAYS = 4
+"""Rays along each side of a pixel."""
+
+FAST_BLUR = 0.1
+FAITHFUL_BLUR = 0.04
+"""Radians between the directions in which neighbouring rays leave a small mirror ball:
+over which images of lamps are spread, as a lamp between two rays would be lost."""
+
+WIDE_BLUR = 1.0
+"""The same where few rays stand for a hemisphere and must not find caustics."""
+
+
+@pytree
+class Hit:
+    """Where rays end: leaves broadcast together.
+
+    Attributes:
+        point: on the surface.
+        index: of the object it belongs to: n for the ground, n + 1 for nothing.
+        direction: of the ray that found it.
+    """
+
+    point: Vec
+    index: Any
+    direction: Vec
 
 
 def render(
-    scene: Scene, size: tuple[int, int] = (64, 64), supersample: int = 2
+    scene: Scene, size: tuple[int, int] = (64, 64), preset: str = "fast"
 ) -> Float[Array, "h w 3"]:
     """A picture of the scene, in sRGB from 0 to 1.
 
-    Every pixel averages `supersample**2` rays in linear light.  Each ray finds the
-    nearest object or the ground, and gathers light there from the sun and the key, fill
-    and back lamps, through soft shadows; metals mirror the ground and each other's
-    colour.  Light that bounces between objects, and the size of the lamps beyond its
-    softening of shadows and highlights, are approximated.
+    `"fast"`, for training: four rays a pixel, of which the nearest and the farthest hit
+    are shaded; metals mirror the ground and each other's paint; light between surfaces
+    follows fitted formulas.
+
+    `"faithful"`, for figures: sixteen rays a pixel, all shaded, and from each point two
+    more rays into the lobes of its material, whose ends are shaded as `"fast"` does:
+    mirrored shadows, light from one surface to the next, contact shadows.
 
     The picture is differentiable wherever surfaces are seen from inside: positions,
     sizes, lamps and camera have gradients through shading, not through silhouettes.
@@ -65,13 +92,13 @@ def render(
     Args:
         scene: one scene (`jax.vmap` for a batch).
         size: height and width in pixels; the frame is CLEVR's whatever its ratio.
-        supersample: rays along each side of a pixel.
+        preset: `"fast"` or `"faithful"`.
 
     Returns:
         `[h, w, 3]`.
 
     Raises:
-        ValueError: if `size` is not two positive numbers or `supersample` is below 1.
+        ValueError: if `size` is not two positive numbers or there is no such preset.
 
     Source: CLEVR, Johnson et al. 2017, generator defaults (base_scene and materials).
 
@@ -82,19 +109,45 @@ def render(
         (24, 32, 3)
     """
     check_size(size)
-    if supersample < 1:
-        raise ValueError(f"supersample = {supersample}: give at least 1 ray a side.")
-    origin, direction = camera_rays(scene.camera, size, supersample)
-    objects = bodies(scene)
-    point, index, direction, share = _two_surfaces(objects, origin, direction)
-    light = _radiance(scene, objects, point, index, direction) * share
-    channels = [channel.sum(axis=0) for channel in (light.x, light.y, light.z)]
-    return _encode_srgb(jnp.stack(channels, axis=-1))
+    if preset not in PRESETS:
+        raise ValueError(f"preset = {preset!r}: choose {', '.join(PRESETS)}.")
+    light = PRESETS[preset](scene, bodies(scene), size)
+    return _encode_srgb(jnp.stack([light.x, light.y, light.z], axis=-1))
 
 
-def _two_surfaces(
-    objects: Body, origin: Vec, direction: Vec
-) -> tuple[Vec, Array, Vec, Scalars]:
+def _fast(scene: Scene, objects: Body, size: tuple[int, int]) -> Vec:
+    """Linear light, `[h, w]`: the two surfaces that each pixel shows."""
+    inside = (np.indices((FAST_RAYS, FAST_RAYS)).reshape(2, -1).T + 0.5) / FAST_RAYS
+    origin, direction = camera_rays(scene.camera, size, inside)
+    found, share = _two_surfaces(objects, origin, direction)
+    light = _radiance(scene, objects, found, _assumed, FAST_BLUR) * share
+    return Vec(*(channel.sum(axis=0) for channel in (light.x, light.y, light.z)))
+
+
+def _faithful(scene: Scene, objects: Body, size: tuple[int, int]) -> Vec:
+    """Linear light, `[h, w]`: every ray shaded, and what its surroundings send."""
+    n = FAITHFUL_RAYS**2
+
+    def add(total: Vec, sample: tuple[Array, Array, Array]):
+        inside, first, second = sample
+        origin, direction = camera_rays(scene.camera, size, inside[None])
+        found = _first_hit(objects, origin, direction)
+
+        def gathered(scene, objects, hit, axes, metal):
+            return _traced(scene, objects, hit, axes, metal, first, second)
+
+        light = _radiance(scene, objects, found, gathered, FAITHFUL_BLUR)
+        return total + Vec(light.x[0], light.y[0], light.z[0]), None
+
+    dark = grey(jnp.zeros(size))
+    total, _ = jax.lax.scan(add, dark, low_discrepancy(n))
+    return total * (1.0 / n)
+
+
+PRESETS = {"fast": _fast, "faithful": _faithful}
+
+
+def _two_surfaces(objects: Body, origin: Vec, direction: Vec) -> tuple[Hit, Scalars]:
     """What a pixel shows: the nearest and the farthest of the points its rays meet.
 
     Only these two are shaded, whatever the number of rays: a pixel seldom shows more
@@ -102,10 +155,9 @@ def _two_surfaces(
     if both lie on the same one.
 
     Returns:
-        Points, the objects they lie on (n for the ground), directions of the rays, and
-        shares; all `[2, h, w]`.
+        Where the two rays end, and the shares; all `[2, h, w]`.
     """
-    t, index = _nearest(objects, origin, direction)
+    t, index = nearest(objects, origin, direction)
     chosen = jnp.stack([jnp.argmin(t, axis=0), jnp.argmax(t, axis=0)])
     samples = jnp.arange(t.shape[0])[None, :, None, None]
     rows = (chosen[:, None] == samples).astype(t.dtype)
@@ -117,57 +169,17 @@ def _two_surfaces(
     on = choose(index).astype(index.dtype)
     share = (index[None] == on[:, None]).mean(axis=1)
     share = jnp.where(on[:1] == on[1:], 0.5, share / share.sum(axis=0, keepdims=True))
-    return origin + ray * choose(t), on, ray, share
+    return Hit(origin + ray * choose(t), on, ray), share
 
 
-def _radiance(
-    scene: Scene, objects: Body, point: Vec, index: Array, direction: Vec
-) -> Vec:
-    """The light that points of objects and of the ground send back along their rays."""
-    n = objects.radius.shape[0]
-    body = pick(objects, index)
-    on_object = index < n
-    facing = where(on_object, normal(body, point), ground_normal(point))
-    seen = lights(scene, point)
-    free = visibility(objects, seen, point, index)
-    arriving = [light.irradiance * part for light, part in zip(seen, free, strict=True)]
-    direct = color(
-        [
-            part * jnp.maximum(dot(facing, light.towards), 0.0)
-            for light, part in zip(seen, arriving, strict=True)
-        ]
-    )
-    ground = (direct + _ground_bounce(point)) * (GROUND_ALBEDO / jnp.pi)
-
-    # Objects: a matte or a mirrored part, and a highlight of each light.
-    cosine = jnp.clip(-dot(facing, direction), 0.0, 1.0)
-    mirror = direction + facing * (2.0 * cosine)
-    metal = body.metal > 0.5
-    rough = jnp.where(metal, METAL_ROUGHNESS, RUBBER_ROUGHNESS)
-    view = -direction
-    broad = [glint(light, facing, view, rough) for light in seen]
-    narrow = [glint(light, facing, view, MIRROR_ROUGHNESS) for light in seen]
-    gloss = jnp.where(metal, 0.4, 1.0)
-    highlight = color(
-        [
-            part * (gloss * wide + (1.0 - gloss) * thin)
-            for part, wide, thin in zip(arriving, broad, narrow, strict=True)
-        ]
-    )
-    below = GROUND_ALBEDO * GROUND_IRRADIANCE
-    bounced = below * BOUNCE * 0.5 * (1.0 - facing.z)
-    matte = body.color.times(direct + _grey(bounced)) * (1.0 / jnp.pi)
-    blurred = below / jnp.pi * jax.nn.sigmoid(-6.0 * mirror.z)
-    sharp = _mirrored(scene, objects, point, mirror, index)
-    shine = highlight + _grey(gloss * blurred) + sharp * (1.0 - gloss)
-    fresnel = 0.0083 + 0.9917 * (1.0 - cosine) ** 5
-    rubber = matte * (1.0 - fresnel) + shine * (0.8 * fresnel)
-    surface = where(metal, body.color.times(shine), rubber)
-    light = where(on_object, surface, ground)
-    return where(index <= n, light, _grey(jnp.zeros_like(cosine)))
+def _first_hit(
+    objects: Body, origin: Vec, direction: Vec, start: Array | int = -1
+) -> Hit:
+    t, index = nearest(objects, origin, direction, start)
+    return Hit(origin + direction * jnp.minimum(t, FAR), index, direction)
 
 
-def _nearest(
+def nearest(
     objects: Body, origin: Vec, direction: Vec, start: Array | int = -1
 ) -> tuple[Scalars, Array]:
     """The distance to the first thing each ray meets, and which.
@@ -188,46 +200,113 @@ def _nearest(
 
     def closer(best, numbered):
         i, body = numbered
-        t = jnp.where(start == i, FAR, hit(body, origin, direction))
-        return (jnp.minimum(t, best[0]), jnp.where(t < best[0], i, best[1])), None
+
+        def compared(best):
+            t = jnp.where(start == i, FAR, hit(body, origin, direction))
+            return jnp.minimum(t, best[0]), jnp.where(t < best[0], i, best[1])
+
+        return if_present(body, compared, best), None
 
     index = jnp.where(ground < FAR, n, n + 1)
     return jax.lax.scan(closer, (ground, index), (jnp.arange(n), objects))[0]
 
 
-def _mirrored(
-    scene: Scene, objects: Body, point: Vec, mirror: Vec, index: Array
+def _radiance(
+    scene: Scene, objects: Body, hit: Hit, surroundings: Any, blur: float
 ) -> Vec:
+    """The light that points of objects and of the ground send back along their rays.
+
+    Args:
+        scene: whose lamps shine.
+        objects: its objects, leaves `[n]`.
+        hit: where.
+        surroundings: `_assumed`, or a function like it.
+        blur: as for `materials.leaving`.
+    """
+    n = objects.radius.shape[0]
+    body = pick(objects, hit.index)
+    on_object = hit.index < n
+    facing = where(on_object, normal(body, hit.point), ground_normal(hit.point))
+    axes = frame(facing, where(on_object, hit.point - body.centre, hit.point))
+    seen = lights(scene, hit.point)
+    free = visibility(objects, seen, hit.point, hit.index)
+    around = surroundings(scene, objects, hit, axes, body.metal)
+    view = -hit.direction
+    light = leaving(body, on_object, axes, view, seen, free, around, blur)
+    return where(hit.index <= n, light, grey(jnp.zeros_like(facing.x)))
+
+
+def _assumed(
+    scene: Scene, objects: Body, hit: Hit, axes: Frame, metal: Scalars
+) -> Surroundings:
+    """What other surfaces send, from formulas fitted to path tracing."""
+    n, facing = objects.radius.shape[0], axes.normal
+    below = GROUND_ALBEDO * GROUND_IRRADIANCE / jnp.pi
+    underneath = below * BOUNCE * 0.5 * (1.0 - facing.z)
+    cosine = jnp.where(hit.index < n, underneath, _ground_bounce(hit.point))
+    mirror = hit.direction - facing * (2.0 * dot(facing, hit.direction))
+    glossy = below * jax.nn.sigmoid(-6.0 * mirror.z)
+    sharp = _mirrored(scene, objects, hit, mirror)
+    return Surroundings(grey(cosine), grey(glossy), sharp)
+
+
+def _traced(
+    scene: Scene,
+    objects: Body,
+    hit: Hit,
+    axes: Frame,
+    metal: Scalars,
+    first: Array,
+    second: Array,
+) -> Surroundings:
+    """What other surfaces send to objects, along a ray into each lobe of the material.
+
+    The ground keeps its formula: it sees little but itself.
+    """
+    facing, on_object = axes.normal, hit.index < objects.radius.shape[0]
+    mirror = hit.direction - facing * (2.0 * dot(facing, hit.direction))
+    polished = (metal > 0.5) & on_object
+    spread = where(polished, mirror, cosine_lobe(axes, first))
+    rough, weight = glossy_lobe(axes, -hit.direction, metal, second)
+
+    def arriving(direction: Vec, blur: Any) -> Vec:
+        found = _first_hit(objects, hit.point, direction, hit.index)
+        return _radiance(scene, objects, found, _assumed, blur)
+
+    sent = arriving(spread, jnp.where(polished, FAST_BLUR, WIDE_BLUR))
+    cosine = where(on_object, sent, grey(_ground_bounce(hit.point)))
+    return Surroundings(cosine, arriving(rough, FAST_BLUR) * weight, sent)
+
+
+def _mirrored(scene: Scene, objects: Body, hit: Hit, mirror: Vec) -> Vec:
     """What metal shows: the ground without its shadows, and the paint of objects."""
     n = objects.radius.shape[0]
     if n > 1:
-        t, met = _nearest(objects, point, mirror, index)
+        found = _first_hit(objects, hit.point, mirror, hit.index)
+        there, met = found.point, found.index
     else:
-        t = ground_hit(point, mirror)
-        met = jnp.where(t < FAR, n, n + 1)
-    there = point + mirror * t
+        t = ground_hit(hit.point, mirror)
+        there, met = hit.point + mirror * t, jnp.where(t < FAR, n, n + 1)
     up = ground_normal(there)
     arriving = [
         light.irradiance * jnp.maximum(dot(up, light.towards), 0.0)
         for light in lights(scene, there)
     ]
-    ground = _grey(sum(arriving, jnp.zeros_like(t)) * (GROUND_ALBEDO / jnp.pi))
-    ground = where(met == n, ground, _grey(jnp.zeros_like(t)))
+    dark = jnp.zeros_like(there.x)
+    ground = grey(sum(arriving, dark) * (GROUND_ALBEDO / jnp.pi))
+    ground = where(met == n, ground, grey(dark))
     if n == 1:
         return ground
     paint = pick(objects.color, met) * (MIRRORED_IRRADIANCE / jnp.pi)
     return where(met < n, paint, ground)
 
 
-def _ground_bounce(point: Vec) -> Vec:
-    # The sheet lights itself where it curves: fitted to the surplus of path tracing
-    # over direct light, 3 to 7 % on the floor and more towards the wall.
-    _, slope = sweep(point)
-    return _grey(0.04 + 0.15 * slope / (1.0 + slope * slope))
-
-
-def _grey(level: Scalars) -> Vec:
-    return Vec(level, level, level)
+def _ground_bounce(point: Vec) -> Scalars:
+    # The sheet lights itself where it curves: the surplus of path tracing over direct
+    # light in empty scenes, whatever the lamps, as a cubic of the way along the sheet.
+    u = (jnp.clip(along_sweep(point), -21.0, 0.5) + 10.0) / 10.0
+    irradiance = ((-0.0308 * u - 0.0105) * u + 0.0512) * u + 0.0699
+    return irradiance / jnp.pi
 
 
 def _encode_srgb(linear: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:

@@ -7,6 +7,7 @@ chain of vector operations into one loop over the rays.
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from compjax.types import pytree
@@ -45,7 +46,7 @@ class Vec:
         return Vec(self.x * other.x, self.y * other.y, self.z * other.z)
 
 
-def vec(values: Float[Array, "3"] | tuple[float, float, float]) -> Vec:
+def vec(values: Float[Array | np.ndarray, "3"] | tuple[float, float, float]) -> Vec:
     """The vector with these three components.
 
     Example:
@@ -54,6 +55,16 @@ def vec(values: Float[Array, "3"] | tuple[float, float, float]) -> Vec:
     """
     x, y, z = (jnp.asarray(value, jnp.result_type(float)) for value in values)
     return Vec(x, y, z)
+
+
+def grey(level: Scalars) -> Vec:
+    """Light, or paint, without a hue: one level in all three components.
+
+    Example:
+        >>> float(grey(jnp.float32(0.5)).y)
+        0.5
+    """
+    return Vec(level, level, level)
 
 
 def dot(a: Vec, b: Vec) -> Scalars:

@@ -27,9 +27,9 @@ def main() -> None:
     )
     key_init, key_x, key_xy = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(key_x, (BATCH, *SIZE, 3))
-    xy = jax.random.uniform(key_xy, (K, 2), maxval=SIZE[1])
-    conditions = scenes.location(xy, SIZE)[:, None]  # [K, 1, h, w, 2]
-    empty = scenes.empty(SIZE)
+    xy = jax.random.uniform(key_xy, (K, 1, 2))
+    conditions = scenes.bumps(xy, size=SIZE)[:, None]  # [K, 1, h, w, 2]
+    empty = scenes.empty(conditions[0])
     sigma = jnp.float32(1.0)
     params = jax.jit(module.init)(key_init, x, sigma, empty)["params"]
     network = cj.Network(module, params)

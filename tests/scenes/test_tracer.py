@@ -177,8 +177,8 @@ def test_gradients_are_finite_and_agree_with_differences():
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="supersample = 0"):
-        render(a_scene(), (8, 8), supersample=0)
+    with pytest.raises(ValueError, match="preset = 'nice': choose fast, faithful"):
+        render(a_scene(), (8, 8), "nice")
     with pytest.raises(ValueError, match="size ="):
         render(a_scene(), (0, 8))
 
