@@ -131,8 +131,8 @@ def test_the_interval_of_one_request_is_binomial():
     found = [xy if i % 4 == 0 else xy[:0] for i, xy in enumerate(requested)]
     row = tally(found, list(requested), requested, 3.0)
     low, high = scipy.stats.binom.ppf([0.025, 0.975], n, p) / n
-    # The law of a 2.5 % quantile of 2000 draws: 0.35 % either way in probability, which
-    # near it, at a density of 5.8 % a standard deviation, is 0.06 of those: below 1 / n.
+    # The 2.5 % quantile of 2000 draws is off by 0.35 % in probability, which, where the
+    # normal law has a density of 0.058, is 0.06 standard deviations: below 1 / n.
     assert row.hit_low == pytest.approx(low, abs=1.5 / n)
     assert row.hit_high == pytest.approx(high, abs=1.5 / n)
 

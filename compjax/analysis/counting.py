@@ -234,9 +234,8 @@ def _bootstrap(
     total = np.zeros((len(values), RESAMPLES))
     for group in groups:
         # How often each image is drawn: as good as the draws, and never n at a time.
-        times = rng.multinomial(
-            len(group), np.full(len(group), 1 / len(group)), RESAMPLES
-        )
+        even = np.full(len(group), 1 / len(group))
+        times = rng.multinomial(len(group), even, RESAMPLES)
         total += values[:, group] @ times.T
     return total / values.shape[1]
 

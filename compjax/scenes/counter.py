@@ -16,7 +16,7 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from compjax.scenes.camera import ASPECT, FOCAL_LENGTH, check_size
 from compjax.scenes.placement import HALF_WIDTH
@@ -75,16 +75,13 @@ def match(
 ) -> Bool[np.ndarray, " k"]:
     """Which requested locations have an object of their own within the radius.
 
-    One object answers one request; among all pairings it takes one with the most pairs
-    within the radius, and among those the closest (Hungarian algorithm).
-
     Args:
         found: `[m, 2]` in pixels, as `find_objects` gives them.
         requested: `[k, 2]` in pixels.
         radius: in pixels, as `hit_radius` gives it.
 
     Returns:
-        `[k]`, true for hits.
+        `[k]`, true for hits: the requests that occur in `pairs`.
 
     Raises:
         ValueError: if `radius` is not positive.
@@ -93,6 +90,37 @@ def match(
         >>> found = np.array([[10.0, 10.0]])
         >>> match(found, np.array([[9.0, 10.0], [11.0, 10.0]]), 3.0).sum()
         np.int64(1)
+    """
+    hits = np.zeros(len(np.reshape(requested, (-1, 2))), bool)
+    hits[pairs(found, requested, radius)[:, 1]] = True
+    return hits
+
+
+def pairs(
+    found: Float[Array | np.ndarray, "m 2"],
+    requested: Float[Array | np.ndarray, "k 2"],
+    radius: float,
+) -> Int[np.ndarray, "p 2"]:
+    """Which object answers which request.
+
+    One object answers one request; among all pairings it takes one with the most pairs
+    within the radius, and among those the closest (Hungarian algorithm).
+
+    Args:
+        found: `[m, 2]` in pixels.
+        requested: `[k, 2]` in pixels.
+        radius: in pixels, as `hit_radius` gives it.
+
+    Returns:
+        `[p, 2]`, row by row the numbers of an object and of its request.
+
+    Raises:
+        ValueError: if `radius` is not positive.
+
+    Example:
+        >>> found = np.array([[10.0, 10.0], [30.0, 10.0]])
+        >>> pairs(found, np.array([[29.0, 10.0], [50.0, 10.0]]), 3.0)
+        array([[1, 0]])
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -104,9 +132,8 @@ def match(
     # One pair more is worth more than any shortening of the others.
     gain = near * (1.0 + len(requested) - distance / radius)
     rows, columns = linear_sum_assignment(gain, maximize=True)
-    hits = np.zeros(len(requested), bool)
-    hits[rows] = near[rows, columns]
-    return hits
+    kept = near[rows, columns]
+    return np.stack([columns[kept], rows[kept]], axis=1)
 
 
 def find_objects(
