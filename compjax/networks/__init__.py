@@ -1,10 +1,12 @@
 """Networks: every module is a preconditioned denoiser.
 
 `module.apply({"params": params}, x, sigma, condition)` is an estimate of
-`E[x0 | x, condition]`; `compjax.Network(module, params)` is its score.
+`E[x0 | x, condition]`; `compjax.Network(module, params)` is its score.  `HeatMap` alone
+is none: it finds objects for `compjax.scenes.detect`.
 """
 
 from compjax.networks.edm2 import UNet
+from compjax.networks.heatmap import HeatMap
 from compjax.networks.magnitude import (
     MPConv,
     MPFourier,
@@ -16,6 +18,7 @@ from compjax.networks.magnitude import (
 )
 
 __all__ = [
+    "HeatMap",
     "MPConv",
     "MPFourier",
     "UNet",
