@@ -105,9 +105,8 @@ def beside_blender(drawn: scenes.Scene, python: str, assets: Path) -> None:
     print(f"Blender, 16 samples + denoising {np.median(blender):9.3f} s an image")
     print(f"compjax, fast                   {np.median(ours):9.4f} s an image")
     low, high = np.min(ratios), np.max(ratios)
-    print(
-        f"ratio                           {np.median(ratios):9.0f}  ({low:.0f} to {high:.0f})"
-    )
+    ratio = f"{np.median(ratios):9.0f}  ({low:.0f} to {high:.0f})"
+    print(f"ratio                           {ratio}")
 
 
 def inside_a_step() -> None:
@@ -148,9 +147,7 @@ def inside_a_step() -> None:
 
     times = interleaved(
         {
-            "step, ready examples": stepper(
-                jax.tree_util.Partial(lambda r, _: r, ready)
-            ),
+            "step, ready examples": stepper(Partial(lambda ready, key: ready, ready)),
             "step, single object": stepper(stream),
             "step, 1 to 5 objects": stepper(cluttered),
         }
