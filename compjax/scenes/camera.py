@@ -194,7 +194,7 @@ _misfit_slope = jax.jit(jax.jacfwd(_misfit))
 
 
 def camera_rays(
-    camera: Float[Array, "3"],
+    camera: Float[Array | np.ndarray, "3"],
     size: tuple[int, int],
     inside: Float[Array | np.ndarray, "m 2"],
 ) -> tuple[Vec, Vec]:

@@ -110,7 +110,7 @@ def lights(scene: Scene, point: Vec) -> list[Light]:
     return seen
 
 
-def in_mirror(light: Light, direction: Vec, blur: float) -> Scalars:
+def in_mirror(light: Light, direction: Vec, blur: Scalars | float) -> Scalars:
     """Radiance of the lamp's image in a mirror that looks along `direction`.
 
     Its edges are ramps of `blur` radians, over which the image keeps its sum.

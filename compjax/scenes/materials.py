@@ -86,7 +86,7 @@ def leaving(
     seen: list[Light],
     free: list[Scalars],
     around: Surroundings,
-    blur: float,
+    blur: Scalars | float,
 ) -> Vec:
     """Radiance from points of objects and of the ground towards the eye.
 

@@ -212,7 +212,7 @@ def nearest(
 
 
 def _radiance(
-    scene: Scene, objects: Body, hit: Hit, surroundings: Any, blur: float
+    scene: Scene, objects: Body, hit: Hit, surroundings: Any, blur: Scalars | float
 ) -> Vec:
     """The light that points of objects and of the ground send back along their rays.
 
