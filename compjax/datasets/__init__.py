@@ -1,5 +1,61 @@
-"""Data for training: streams that are made on the device, inside the train step."""
+"""Data for training: streams made on the device, sets of files, the released CLEVR."""
 
-from compjax.datasets.streams import SingleObject, plain
+from compjax.datasets.labels import (
+    Objects,
+    bumps_of_all,
+    bumps_of_one,
+    color_of_one,
+    colors_of_all,
+    labelled,
+    location_of_one,
+    locations_of_all,
+    locations_of_one,
+    observe,
+)
+from compjax.datasets.pipeline import (
+    example,
+    open_clevr,
+    open_set,
+    pipeline,
+    scene_of,
+)
+from compjax.datasets.streams import (
+    BACKGROUND,
+    CLUTTERED,
+    COLORED,
+    COUNTS_ALL,
+    COUNTS_ONE,
+    SINGLE,
+    Recipe,
+    SingleObject,
+    Stream,
+    plain,
+)
 
-__all__ = ["SingleObject", "plain"]
+__all__ = [
+    "BACKGROUND",
+    "CLUTTERED",
+    "COLORED",
+    "COUNTS_ALL",
+    "COUNTS_ONE",
+    "SINGLE",
+    "Objects",
+    "Recipe",
+    "SingleObject",
+    "Stream",
+    "bumps_of_all",
+    "bumps_of_one",
+    "color_of_one",
+    "colors_of_all",
+    "example",
+    "labelled",
+    "location_of_one",
+    "locations_of_all",
+    "locations_of_one",
+    "observe",
+    "open_clevr",
+    "open_set",
+    "pipeline",
+    "plain",
+    "scene_of",
+]

@@ -1,16 +1,35 @@
-"""Endless streams: pure functions `key -> (x0, condition)`, no files involved."""
+"""Endless streams: pure functions `key -> (x0, condition)`, no files involved.
+
+A `Recipe` says what a set of the papers holds and which label it has; a `Stream` draws
+from it for ever, on the device and inside the train step, and
+`experiments.scenes.generate` writes a finite number of examples to files.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from compjax import scenes
+from compjax.datasets.labels import (
+    Label,
+    Objects,
+    bumps_of_one,
+    color_of_one,
+    labelled,
+    location_of_one,
+    locations_of_all,
+    locations_of_one,
+    observe,
+)
 from compjax.types import (
+    Condition,
     Number,
     PRNGKey,
     as_float,
@@ -19,6 +38,143 @@ from compjax.types import (
     set_fields,
     static,
 )
+
+
+class Recipe(NamedTuple):
+    """What a set holds, and which label it has.
+
+    Args:
+        min_objects: The fewest objects in a picture.
+        max_objects: The most; every number between is equally frequent.
+        label: A module-level label function.
+        examples: How many examples the paper's set has.
+    """
+
+    min_objects: int
+    max_objects: int
+    label: Label
+    examples: int
+
+
+BACKGROUND = Recipe(0, 0, location_of_one, 50_000)
+"""Empty scenes: the background of Bradley et al. 2025, experiment A."""
+
+SINGLE = Recipe(1, 1, location_of_one, 1_550_000)
+"""One object and its location: the conditionals of experiments A and B.  The number of
+examples is not certain: it was read from a figure of the paper by others."""
+
+CLUTTERED = Recipe(1, 5, location_of_one, 5 * 500_000)
+"""One to five objects and the location of one of them: experiment C.  The number of
+examples a count is not certain, and that the object is chosen at random is second-hand.
+"""
+
+COLORED = Recipe(1, 1, color_of_one, 1_550_000)
+"""One object and its colour: figure 5 of Bradley et al. 2025.  The number of examples
+is not known; this is that of `SINGLE`, whose pictures it can share."""
+
+COUNTS_ALL = Recipe(1, 3, locations_of_all, 3 * 500_000)
+"""One to three objects and all locations: Bradley 2025 (local conditional scores),
+experiment 1.  The number of examples is not known; this is `CLUTTERED`'s a count."""
+
+COUNTS_ONE = Recipe(1, 3, locations_of_one, 3 * 500_000)
+"""One to three objects and the location of one of them: experiments 2 and 3.  The
+number of examples is not known, as for `COUNTS_ALL`, whose pictures it can share."""
+
+
+@pytree
+class Stream:
+    r"""An endless set: `key -> (x0, condition)`.
+
+    Every call draws `batch` scenes, renders them and labels them.  The data are
+    $x_0 = scale\,(image - offset)$; scores are the same up to that map.
+
+    The papers keep empty scenes in a set of their own, the background, and train a
+    network of its own on it; `empty` puts some into this set instead, labelled as what
+    they are, so that one network learns both.  Labels that are withheld become `null`.
+
+    Args:
+        recipe: Which objects and which label, for example `SINGLE`.
+        size: Height and width of the image, in pixels.
+        batch: Number of examples of a call.
+        draw: `(key, min_objects, max_objects, jitter) -> Scene`, a module-level
+            function such as `scenes.sample`.
+        empty: Probability that a scene loses its objects.
+        null: Probability that the label of a scene with objects is withheld.
+        jitter: Scales CLEVR's jitter of the camera and of the lamps.
+        scale: Factor from images in [0, 1] to data.
+        offset: The number, or the image `[h, w, 3]`, that becomes zero.
+
+    Raises:
+        ValueError: If a probability is outside [0, 1], or `batch` below 1.
+
+    Source: Bradley et al. 2025 (2502.04549), section 10; Bradley 2025 (2509.16447).
+
+    Example:
+        >>> stream = Stream(COUNTS_ONE, (16, 16), 2)
+        >>> x0, condition = jax.eval_shape(stream, jax.random.key(0))
+        >>> x0.shape, condition.shape
+        ((2, 16, 16, 3), (2, 16, 16, 2))
+    """
+
+    recipe: Recipe = static()
+    size: tuple[int, int] = static()
+    batch: int = static()
+    draw: Callable[..., scenes.Scene] = static(default=scenes.sample)
+    empty: Number = 0.0
+    null: Number = 0.1
+    jitter: Number = 1.0
+    scale: Number = 2.0
+    offset: Any = 0.5
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, got {self.batch}.")
+        for name in ("empty", "null"):
+            value = as_float(getattr(self, name))
+            if (p := concrete(value)) is not None and not 0 <= p <= 1:
+                raise ValueError(f"{name} is a probability, got {p}.")
+            set_fields(self, **{name: value})
+        for name in ("jitter", "scale", "offset"):
+            set_fields(self, **{name: as_float(getattr(self, name))})
+
+    def __call__(self, key: PRNGKey) -> tuple[Float[Array, "b h w 3"], Condition]:
+        """Data `[b, h, w, 3]` and conditions."""
+        key, key_label = jax.random.split(key)
+        images, objects = self.pictures(key)
+        return labelled(
+            key_label,
+            images,
+            objects,
+            self.recipe.label,
+            self.null,
+            self.scale,
+            self.offset,
+        )
+
+    def pictures(self, key: PRNGKey) -> tuple[Float[Array, "b h w 3"], Objects]:
+        """Images in [0, 1] and what is known of them, before any label."""
+        fewest, most = self.recipe.min_objects, self.recipe.max_objects
+        key_scenes, key_empty, key_chosen = jax.random.split(key, 3)
+        is_empty = jax.random.bernoulli(key_empty, self.empty, (self.batch,))
+
+        def picture(
+            key: PRNGKey, key_chosen: PRNGKey, is_empty: Array
+        ) -> tuple[Array, Objects]:
+            scene = self.draw(key, fewest, most, self.jitter)
+            scene = scenes.first(scene, jnp.where(is_empty, 0, most))
+            image = scenes.render(scene, self.size)
+            return image, observe(key_chosen, scene, self.size)
+
+        keys = jax.random.split(key_scenes, self.batch)
+        keys_chosen = jax.random.split(key_chosen, self.batch)
+        return jax.vmap(picture)(keys, keys_chosen, is_empty)
+
+    def images(
+        self, x0: Float[Array | np.ndarray, "b h w 3"]
+    ) -> Float[Array, "b h w 3"]:
+        """The images that data or samples stand for, clipped to [0, 1]."""
+        offset = self.offset[None] if self.offset.ndim else self.offset
+        return jnp.clip(x0 / self.scale + offset, 0, 1)
 
 
 def plain(scene: scenes.Scene) -> scenes.Scene:
@@ -40,15 +196,27 @@ def plain(scene: scenes.Scene) -> scenes.Scene:
     )
 
 
+def sample_plain(
+    key: PRNGKey, min_objects: int, max_objects: int, jitter: Number = 1.0
+) -> scenes.Scene:
+    """`scenes.sample`, made `plain`.
+
+    Example:
+        >>> sample_plain(jax.random.key(0), 2, 2).material
+        Array([0, 0], dtype=int32)
+    """
+    return plain(scenes.sample(key, min_objects, max_objects, jitter))
+
+
 @pytree
 class SingleObject:
-    r"""Plain CLEVR scenes with at most one object, and where it is.
+    r"""Plain CLEVR scenes with at most one object, and where it is: a small `Stream`.
 
-    Three kinds of example: the *empty* scene; one object with its `location`; one
+    Three kinds of example: the *empty* scene; one object with its location, a bump; one
     object with its location withheld, `null`, which so means exactly one object
     somewhere.  Camera and lamps do not move, so the empty scene is one image; it is
     subtracted, and what is left to learn is what an object changes:
-    $x_0 = scale\,(image - background)$.  Scores are the same up to that translation.
+    $x_0 = scale\,(image - background)$.
 
     Args:
         size: Height and width of the image, in pixels.
@@ -59,7 +227,7 @@ class SingleObject:
         background: `[h, w, 3]`, the empty scene; rendered if None.
 
     Raises:
-        ValueError: If a probability is outside [0, 1].
+        ValueError: If a probability is outside [0, 1], or `batch` below 1.
 
     Example:
         >>> stream = SingleObject((16, 16), 2)
@@ -76,43 +244,33 @@ class SingleObject:
     background: Any = None
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1, got {self.batch}.")
-        for name in ("empty", "null"):
-            value = as_float(getattr(self, name))
-            if (p := concrete(value)) is not None and not 0 <= p <= 1:
-                raise ValueError(f"{name} is a probability, got {p}.")
-            set_fields(self, **{name: value})
-        set_fields(self, scale=as_float(self.scale))
         if self.background is None:
             nothing = scenes.sample(jax.random.key(0), 0, 0, jitter=0.0)
             render = jax.jit(lambda scene: scenes.render(scene, self.size))
             set_fields(self, background=render(nothing))
+        stream = self.stream()
+        set_fields(self, empty=stream.empty, null=stream.null, scale=stream.scale)
 
-    def __call__(self, key: PRNGKey) -> tuple[Float[Array, "b h w 3"], Any]:
-        """Data `[b, h, w, 3]` and conditions `[b, h, w, 2]`."""
-        key_scene, key_empty, key_null = jax.random.split(key, 3)
-        is_empty = jax.random.bernoulli(key_empty, self.empty, (self.batch,))
-        is_null = jax.random.bernoulli(key_null, self.null, (self.batch,))
-
-        def example(key: PRNGKey, is_empty: Array) -> tuple[Array, Array]:
-            scene = plain(scenes.sample(key, 1, 1, jitter=0.0))
-            xy = scenes.pixel_coords(scene, self.size)[0, :2]
-            scene = scenes.first(scene, jnp.where(is_empty, 0, 1))
-            return scenes.render(scene, self.size), xy
-
-        keys = jax.random.split(key_scene, self.batch)
-        images, xy = jax.vmap(example)(keys, is_empty)
-        choose = lambda flag: flag[:, None, None, None]
-        condition = jnp.where(
-            choose(is_empty),
-            scenes.empty(self.size),
-            jnp.where(
-                choose(is_null), scenes.null(self.size), scenes.location(xy, self.size)
-            ),
+    def stream(self) -> Stream:
+        """The stream that this one is."""
+        return Stream(
+            Recipe(1, 1, bumps_of_one, SINGLE.examples),
+            self.size,
+            self.batch,
+            draw=sample_plain,
+            empty=self.empty,
+            null=self.null,
+            jitter=0.0,
+            scale=self.scale,
+            offset=self.background,
         )
-        return self.scale * (images - self.background[None]), condition
 
-    def images(self, x0: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    def __call__(self, key: PRNGKey) -> tuple[Float[Array, "b h w 3"], Condition]:
+        """Data `[b, h, w, 3]` and conditions `[b, h, w, 2]`."""
+        return self.stream()(key)
+
+    def images(
+        self, x0: Float[Array | np.ndarray, "b h w 3"]
+    ) -> Float[Array, "b h w 3"]:
         """The images that data or samples stand for, clipped to [0, 1]."""
-        return jnp.clip(x0 / self.scale + self.background[None], 0, 1)
+        return self.stream().images(x0)
