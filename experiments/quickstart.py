@@ -148,8 +148,7 @@ def evaluate(
         draw = lambda scene: scenes.render(scenes.first(scene, k), size)
         return jax.vmap(draw)(asked)
 
-    background = np.asarray(stream.background)
-    find = lambda images: [scenes.find_objects(image, background) for image in images]
+    find = lambda images: scenes.valid_xy(scenes.detect(images))
     radius = scenes.hit_radius(size)
     rows, images = [], {"requests": np.asarray(xy)}
     for k in launch.progress(range(1, s.max_requests + 1), "composing k ="):

@@ -3,9 +3,9 @@
 from compjax.scenes.blender import render_blender
 from compjax.scenes.camera import pixel_coords, solve_camera
 from compjax.scenes.clevr_json import from_record, load, save, to_record
-from compjax.scenes.counter import find_objects, hit_radius, match, pairs
 from compjax.scenes.detector import Detections, detect, resize, valid_xy
 from compjax.scenes.encode import bumps, colors, empty, location, locations, null
+from compjax.scenes.matching import hit_radius, match, pairs
 from compjax.scenes.placement import first, rearrange, sample, sample_apart
 from compjax.scenes.relations import DIRECTIONS, RELATIONS, relationships
 from compjax.scenes.scene import COLORS, MATERIALS, SHAPES, SIZE_NAMES, SIZES, Scene
@@ -26,7 +26,6 @@ __all__ = [
     "colors",
     "detect",
     "empty",
-    "find_objects",
     "first",
     "from_record",
     "hit_radius",

@@ -1,6 +1,6 @@
 """A trained detector: where the objects in a picture are, and what they look like.
 
-Unlike `find_objects` it needs no picture of the empty scene: camera and lamps may stand
+It needs no picture of the empty scene: camera and lamps may stand
 anywhere within CLEVR's jitter.  The network is `compjax.networks.HeatMap`, its weights
 come with the package, and `experiments/scenes/train_detector.py` made them.
 """
