@@ -173,11 +173,10 @@ def solve_camera(
     shift = np.array([[0.0, (height - width / ASPECT) / 2, 0.0]])
     with jax.enable_x64(True):
         told = (points[rows], pixels[rows], scale, shift)
-        solution = least_squares(
-            lambda camera: np.asarray(_misfit(camera, *told)),
-            CAMERA,
-            lambda camera: np.asarray(_misfit_slope(camera, *told)),
-        )
+        # SciPy's annotations know the names of its own slopes only.
+        slope: Any = lambda camera: np.asarray(_misfit_slope(camera, *told))
+        misfit = lambda camera: np.asarray(_misfit(camera, *told))
+        solution = least_squares(misfit, CAMERA, slope)
         seen = np.asarray(project(points, solution.x)) * scale + shift
     away = seen[:, :2] - pixels[:, :2]
     return solution.x, float(np.sqrt((away**2).sum(axis=1).mean()))
