@@ -3,13 +3,8 @@
 An encoding is a pure function `(values, told) -> condition`.  Row i of `values` says
 something of each of k objects of example i, its location or its colour, and `told`
 which of the k are mentioned; so one function encodes no object, one, or a set.  In
-every condition the last channel means *unknown*:
-
-| condition | content | last channel |
-|---|---|---|
-| an encoding of told objects | what is said of them | 0 |
-| `empty` | 0: there is nothing | 0 |
-| `null` | 0 | 1: nothing is said |
+every condition the last channel means *unknown*: it is 0 in an encoding and in `empty`,
+which says that there is nothing, and 1 in `null`, which says nothing.
 
 *Empty* and *null* are different conditions, and composition needs the former: `compose`
 divides by the density of its background, and Bradley et al. (2025) obtain length
