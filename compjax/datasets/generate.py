@@ -65,7 +65,7 @@ def generate(
     """
     from compjax.datasets import builder
 
-    directory = Path(directory)
+    directory = Path(os.path.abspath(directory))
     partial = directory.with_name(directory.name + ".partial")
     if workers < 1:
         raise ValueError(f"workers = {workers}: give at least 1.")
@@ -107,12 +107,11 @@ def _identity(plan: Plan) -> dict[str, Any]:
 
 def _holds(directory: Path, ours: dict[str, Any]) -> bool:
     """Whether there is a set of this plan, whole or not; false if there is nothing."""
-    if not directory.exists() or not any(directory.iterdir()):
-        return False
+    names = os.listdir(directory) if directory.exists() else []
+    if all(name == PLAN or name.endswith(".tmp") for name in names):
+        return False  # not one file was ever finished
     file = directory / PLAN
     if not file.exists():
-        if all(name.suffix == ".tmp" for name in directory.iterdir()):
-            return False
         raise ValueError(
             f"{directory} holds something else than a set of scenes: give another"
             " directory."
@@ -164,8 +163,6 @@ def _no_drafts(directory: Path) -> Iterator[None]:
 
 
 def _write_plan(directory: Path, plan: Plan) -> None:
-    if (directory / PLAN).exists():
-        return
     draft = directory / (PLAN + ".tmp")
     with draft.open("w") as file:
         json.dump(_identity(plan), file)

@@ -179,7 +179,7 @@ def examples(plan: Plan, shard: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     numbers = plan.examples_of(shard)
     span = plan.max_objects - plan.min_objects + 1
-    device = jax.devices(plan.platform)[0]
+    device = _device(plan.platform)
     for first in range(numbers.start, numbers.stop, plan.batch):
         count = plan.min_objects + first // plan.batch % span
         with jax.default_device(device):
@@ -195,6 +195,16 @@ def examples(plan: Plan, shard: int) -> Iterator[tuple[int, dict[str, Any]]]:
         for row in range(min(plan.batch, numbers.stop - first)):
             one = jax.tree.map(lambda leaf, row=row: leaf[row], drawn)
             yield first + row, {"index": first + row} | _described(one, count)
+
+
+def _device(platform: str) -> Any:
+    try:
+        return jax.devices(platform)[0]
+    except (RuntimeError, AssertionError):  # whichever, by JAX's version
+        raise ValueError(
+            f"platform = {platform!r}: JAX finds no such device here; choose cpu, or"
+            " install what it needs."
+        ) from None
 
 
 @functools.partial(jax.jit, static_argnames=("count", "size", "preset"))

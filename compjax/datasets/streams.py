@@ -57,20 +57,21 @@ class Recipe(NamedTuple):
 
 
 BACKGROUND = Recipe(0, 0, location_of_one, 50_000)
-"""Empty scenes: the background of Bradley et al. 2025, experiment A."""
+"""Empty scenes: the background of Bradley et al. 2025, experiment A; the number of
+examples is the paper's."""
 
 SINGLE = Recipe(1, 1, location_of_one, 1_550_000)
 """One object and its location: the conditionals of experiments A and B.  The number of
-examples is not certain: it was read from a figure of the paper by others."""
+examples is not certain: it is recalled, not read in the paper."""
 
 CLUTTERED = Recipe(1, 5, location_of_one, 5 * 500_000)
 """One to five objects and the location of one of them: experiment C.  The number of
-examples a count is not certain, and that the object is chosen at random is second-hand.
-"""
+examples a count is not certain, as for `SINGLE`; that the object is chosen at random is
+second-hand."""
 
 COLORED = Recipe(1, 1, color_of_one, 1_550_000)
 """One object and its colour: figure 5 of Bradley et al. 2025.  The number of examples
-is not known; this is that of `SINGLE`, whose pictures it can share."""
+is not certain, as for `SINGLE`, whose pictures it can share."""
 
 COUNTS_ALL = Recipe(1, 3, locations_of_all, 3 * 500_000)
 """One to three objects and all locations: Bradley 2025 (local conditional scores),
@@ -97,7 +98,7 @@ class Stream:
         size: Height and width of the image, in pixels.
         batch: Number of examples of a call.
         draw: `(key, min_objects, max_objects, jitter) -> Scene`, a module-level
-            function such as `scenes.sample`.
+            function; `scenes.sample_visible` hides no object and costs one more look.
         empty: Probability that a scene loses its objects.
         null: Probability that the label of a scene with objects is withheld.
         jitter: Scales CLEVR's jitter of the camera and of the lamps.

@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "compjax"))
     try:
         planned = plan(options)
-        with contextlib.closing(Progress(planned.shard)) as progress:
+        with contextlib.closing(
+            Progress(min(planned.shard, planned.examples))
+        ) as progress:
             directory = generate(planned, options.out, options.workers, progress)
     except ValueError as error:
         launch.fail(launch.explain(error))

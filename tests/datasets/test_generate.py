@@ -242,6 +242,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(whole, tmp_
     assert content(tmp_path / "out") == content(whole)
 
 
+def test_a_device_that_is_missing_is_said_and_another_can_be_tried(whole, tmp_path):
+    plan = dataclasses.replace(EMPTY, platform="abacus")
+    with pytest.raises(OSError, match="platform = 'abacus': JAX finds no such device"):
+        generate(plan, tmp_path / "out", 1, quiet)
+    assert content(generate(EMPTY, tmp_path / "out", 1, quiet)) == content(whole)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
