@@ -109,7 +109,8 @@ def disturbed(
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         done += 1
-        print(f"killed with {files(partial)} of {shards} files", flush=True)
+        there = files(out) or files(partial)
+        print(f"killed with {there} of {shards} files", flush=True)
         if out.exists():  # it was killed between its last act and its end
             return done
         try:
