@@ -1,5 +1,6 @@
 """What every command of `experiments` shares: flags, one-line errors, progress."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -54,6 +55,27 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
             fail(explain(error))
 
     app.run(start, flags_parser=parse)
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawTextHelpFormatter):
+    """Help that keeps the lines of the description and tells defaults."""
+
+
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of a command that has no config; its mistakes end in one line.
+
+    Args:
+        name: Of the module, as it is called by ``python -m``.
+        description: The docstring of the module.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=description,
+        formatter_class=Help,
+        allow_abbrev=False,
+    )
+    parser.error = fail
+    return parser
 
 
 def explain(error: BaseException) -> str:

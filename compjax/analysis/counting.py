@@ -120,10 +120,12 @@ def tally(
     if (
         requested.ndim != 3
         or not requested.shape[1]
+        or requested.shape[2] != 2
         or not len(found) == len(true) == n >= 2
     ):
         raise ValueError(
-            "tally needs n >= 2 images with as many requests [n, k, 2], got "
+            "tally needs n >= 2 images with as many requests [n, k, 2] in pixels, and "
+            "objects as scenes.valid_xy gives them, got "
             f"{len(found)} images, {len(true)} renders and {requested.shape}."
         )
     groups = _groups(training_seeds, n)

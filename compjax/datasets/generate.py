@@ -10,7 +10,6 @@ by the same call again.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import subprocess
@@ -23,6 +22,7 @@ from typing import Any
 
 from compjax.datasets.records import Plan
 from compjax.datasets.worker import count, sync
+from compjax.scenes.files import locked, whole
 
 PLAN = "plan.json"
 
@@ -65,16 +65,20 @@ def generate(
     """
     from compjax.datasets import builder
 
-    directory = Path(os.path.abspath(directory))
+    directory = Path(os.path.realpath(directory))
     partial = directory.with_name(directory.name + ".partial")
     if workers < 1:
         raise ValueError(f"workers = {workers}: give at least 1.")
-    if _holds(directory, dataclasses.asdict(plan)):
+    if directory.exists() and any(directory.iterdir()):
+        _check_plan(directory, dataclasses.asdict(plan))
         return directory
-    _holds(partial, _identity(plan))
+    _check_partial(partial, plan)
     partial.mkdir(parents=True, exist_ok=True)
-    with _lock(partial), _no_drafts(partial):
-        _write_plan(partial, plan)
+    with locked(partial), _no_drafts(partial):
+        # Another process may have been at work here since we looked.
+        _check_partial(partial, plan)
+        with whole(partial / PLAN) as draft:
+            draft.write_text(json.dumps(_identity(plan)))
         files = [partial / builder.shard_name(plan, i) for i in range(plan.shards)]
         missing = [i for i in range(plan.shards) if not _whole(plan, i, files[i])]
         report(plan.shards - len(missing), plan.shards)
@@ -105,11 +109,16 @@ def _identity(plan: Plan) -> dict[str, Any]:
     return dataclasses.asdict(plan) | {"versions": versions}
 
 
-def _holds(directory: Path, ours: dict[str, Any]) -> bool:
-    """Whether there is a set of this plan, whole or not; false if there is nothing."""
+def _check_partial(directory: Path, plan: Plan) -> None:
+    """Raises a ValueError if there are files of another plan."""
     names = os.listdir(directory) if directory.exists() else []
-    if all(name == PLAN or name.endswith(".tmp") for name in names):
-        return False  # not one file was ever finished
+    # Not one file finished: a plan may still be changed.
+    if not all(name == PLAN or name.endswith(".tmp") for name in names):
+        _check_plan(directory, _identity(plan))
+
+
+def _check_plan(directory: Path, ours: dict[str, Any]) -> None:
+    """Raises a ValueError unless the directory holds a set, whole or not, of ours."""
     file = directory / PLAN
     if not file.exists():
         raise ValueError(
@@ -126,25 +135,6 @@ def _holds(directory: Path, ours: dict[str, Any]) -> bool:
             f"{directory} holds another set ({differences}): give another directory, or"
             " the values that are there."
         )
-    return True
-
-
-@contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """Keeps other processes out; the system gives way when this one ends or is killed.
-
-    The directory itself is locked, so there is no file that could be left behind.
-    """
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise ValueError(
-            f"{directory} is being written by another process: wait for it."
-        ) from None
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -160,15 +150,6 @@ def _no_drafts(directory: Path) -> Iterator[None]:
         yield
     finally:
         clear()
-
-
-def _write_plan(directory: Path, plan: Plan) -> None:
-    draft = directory / (PLAN + ".tmp")
-    with draft.open("w") as file:
-        json.dump(_identity(plan), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, directory / PLAN)
 
 
 def _whole(plan: Plan, shard: int, file: Path) -> bool:

@@ -142,7 +142,7 @@ def labelled(
     key: PRNGKey,
     images: Float[Array | np.ndarray, "b h w 3"] | UInt8[Array | np.ndarray, "b h w 3"],
     objects: Objects,
-    label: Label,
+    label: Any,
     null: Number = 0.1,
     scale: Number = 2.0,
     offset: Any = 0.5,
@@ -157,7 +157,7 @@ def labelled(
         key: decides which labels are withheld.
         images: `[b, h, w, 3]`, floats from 0 to 1 or bytes.
         objects: what is known of them.
-        label: a label function.
+        label: a label function such as `location_of_one`, or the label of a recipe.
         null: probability that a label is withheld.
         scale: factor from images to data; with the default offset, data are within
             -1 and 1 and their standard deviation is about 0.5.
@@ -165,6 +165,9 @@ def labelled(
 
     Returns:
         Data `[b, h, w, 3]` and the condition.
+
+    Raises:
+        ValueError: if `label` is no function.
 
     Source: label dropout, Ho and Salimans 2022 (classifier-free guidance).
 
@@ -177,6 +180,11 @@ def labelled(
         >>> float(x0.min()), condition.shape
         (1.0, (1, 9))
     """
+    if not callable(label):
+        raise ValueError(
+            f"label = {label!r}: give a function such as datasets.location_of_one, or"
+            " the label of a recipe."
+        )
     images = jnp.asarray(images)
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.result_type(float)) / 255

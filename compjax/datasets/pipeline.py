@@ -66,8 +66,11 @@ def open_clevr(data_dir: str | os.PathLike, split: str = "train") -> Any:
     """The records of the released CLEVR, which TensorFlow Datasets has prepared.
 
     Reading needs no TensorFlow; preparing does, once and in any environment:
-    ``pip install tensorflow tensorflow-datasets apache-beam`` and ``tfds build clevr
+    ``pip install tensorflow tensorflow-datasets`` and ``tfds build clevr
     --file_format=array_record --data_dir=DIRECTORY``.
+
+    Its pictures are 480 x 320, wider than the frame that `scenes.render` draws, so
+    `scene_of` gives the scene and not the picture again.
 
     Args:
         data_dir: The directory given as `DIRECTORY`.

@@ -42,9 +42,10 @@ FEWEST_EXAMPLES = 256
 class Plan:
     """All that determines the bytes of a set of files.
 
-    Example i depends on the seed and on i only, and is drawn together with the same
-    `batch` examples always.  Scenes are CLEVR's, of which every object can be seen; the
-    numbers of objects take turns from batch to batch, so that each is as frequent.
+    Example i depends on the seed, on `batch` and on i only, and is drawn together with
+    the same `batch` examples always.  Scenes are CLEVR's, of which every object can be
+    seen; the numbers of objects take turns from batch to batch, so that each is as
+    frequent, up to one batch.
 
     Args:
         min_objects: The fewest objects in a picture.
@@ -97,6 +98,12 @@ class Plan:
             )
         if not 0 <= self.jitter < math.inf:
             raise ValueError(f"jitter = {self.jitter}: give 0, 1 for CLEVR's, or more.")
+        counts = self.max_objects - self.min_objects + 1
+        if -(-self.examples // self.batch) < counts:
+            raise ValueError(
+                f"examples = {self.examples}, batch = {self.batch}: fewer batches than"
+                f" the {counts} numbers of objects; give a smaller batch."
+            )
         if self.preset not in PRESETS:
             raise ValueError(f"preset = {self.preset!r}: choose {', '.join(PRESETS)}.")
         wanted = max(FEWEST_EXAMPLES, -(-self.examples // MOST_FILES))

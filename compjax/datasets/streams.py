@@ -39,6 +39,9 @@ from compjax.types import (
     static,
 )
 
+TOGETHER = 64
+"""Pictures that an accelerator draws at once: at 128 x 128 each takes about 9 MB."""
+
 
 class Recipe(NamedTuple):
     """What a set holds, and which label it has.
@@ -128,6 +131,12 @@ class Stream:
     offset: Any = 0.5
 
     def __post_init__(self) -> None:
+        if not isinstance(self.recipe, Recipe) or not callable(self.recipe.label):
+            raise ValueError(
+                f"recipe = {self.recipe!r}: give a Recipe with a label function, like"
+                " datasets.SINGLE."
+            )
+        scenes.check_size(self.size)
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}.")
         for name in ("empty", "null"):
@@ -168,7 +177,13 @@ class Stream:
 
         keys = jax.random.split(key_scenes, self.batch)
         keys_chosen = jax.random.split(key_chosen, self.batch)
-        return jax.vmap(picture)(keys, keys_chosen, is_empty)
+        # One by one a CPU skips slots without objects; elsewhere many fill the device.
+        together = None if jax.default_backend() == "cpu" else TOGETHER
+        return jax.lax.map(
+            lambda one: picture(*one),
+            (keys, keys_chosen, is_empty),
+            batch_size=together,
+        )
 
     def images(
         self, x0: Float[Array | np.ndarray, "b h w 3"]

@@ -64,7 +64,7 @@ class Maps(NamedTuple):
     material: Array
 
 
-class Objects(NamedTuple):
+class Targets(NamedTuple):
     """The objects in a batch of images: what the network is to say.
 
     Args:
@@ -142,7 +142,7 @@ class HeatMap(nn.Module):
 
 
 def detection_loss(
-    key: PRNGKey, maps: Maps, objects: Objects
+    key: PRNGKey, maps: Maps, objects: Targets
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     r"""How badly maps describe objects: CenterNet's loss.
 
@@ -170,7 +170,7 @@ def detection_loss(
         >>> off, classes = jnp.zeros((1, 2, 2, 2)), jnp.zeros((1, 2, 2, 1))
         >>> maps = Maps(heat, off, classes, classes, classes, classes)
         >>> one, none = jnp.ones((1, 1), bool), jnp.zeros((1, 1), int)
-        >>> objects = Objects(jnp.array([[[0.25, 0.75]]]), one, ~one, *[none] * 4)
+        >>> objects = Targets(jnp.array([[[0.25, 0.75]]]), one, ~one, *[none] * 4)
         >>> loss, terms = detection_loss(jax.random.key(0), maps, objects)
         >>> float(terms["heat"]) < 1e-6
         True

@@ -1,7 +1,7 @@
 """CLEVR in JAX: random scenes, their pictures, conditions, and an object detector."""
 
 from compjax.scenes.blender import render_blender
-from compjax.scenes.camera import pixel_coords, solve_camera
+from compjax.scenes.camera import check_size, pixel_coords, solve_camera
 from compjax.scenes.clevr_json import from_record, load, save, to_record
 from compjax.scenes.detector import Detections, detect, resize, valid_xy
 from compjax.scenes.encode import bumps, colors, empty, location, locations, null
@@ -23,6 +23,7 @@ __all__ = [
     "Detections",
     "Scene",
     "bumps",
+    "check_size",
     "colors",
     "detect",
     "empty",

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from compjax.scenes.blender_process import Worker, blender_version, check_assets
-from compjax.scenes.blender_worker import Picture, Settings, is_whole
+from compjax.scenes.blender_worker import ASSETS, Picture, Settings, is_whole
 from compjax.scenes.camera import check_size
 from compjax.scenes.clevr_json import save, to_record
+from compjax.scenes.files import locked, whole
 from compjax.scenes.scene import COLOR_RGB, COLORS, Scene
 
 DENOISER = "OPENIMAGEDENOISE"
@@ -100,6 +101,7 @@ def render_blender(
         "denoiser": denoiser,
         "scenes": len(scenes),
         "fingerprint": _fingerprint(pictures),
+        "assets": _digest(Path(assets)),
     }
     there = _check_folder(folder, made_from, files)
     missing = [one for one in pictures if not is_whole(Path(one["file"]), *size)]
@@ -108,12 +110,6 @@ def render_blender(
         made_from["blender"] = blender_version(interpreter)
         _same(folder, there, made_from)
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*.partial*"):  # of processes that were killed
-            leftover.unlink(missing_ok=True)
-        _write_json(folder / "render.json", made_from)
-    if not (folder / "scenes.json").exists():
-        save(folder / "scenes.json", scenes)
-    if missing:
         settings = Settings(
             assets=str(Path(assets).absolute()),
             height=size[0],
@@ -122,9 +118,20 @@ def render_blender(
             denoiser=denoiser,
             threads=1,
         )
-        count = min(workers or _cores(), len(missing))
-        answers = _render_all(interpreter, settings, missing, count)
-        _show(answers, len(files) - len(missing), len(files))
+        with locked(folder):
+            # Another process may have been at work here since we looked.
+            _check_folder(folder, made_from, files)
+            for leftover in folder.glob(".*.partial*"):  # of processes that were killed
+                leftover.unlink(missing_ok=True)
+            with whole(folder / "render.json") as draft:
+                draft.write_text(json.dumps(made_from, indent=2) + "\n")
+            if not (folder / "scenes.json").exists():
+                save(folder / "scenes.json", scenes)
+            count = min(workers or _cores(), len(missing))
+            answers = _render_all(interpreter, settings, missing, count)
+            _show(answers, len(files) - len(missing), len(files))
+    elif not (folder / "scenes.json").exists():
+        save(folder / "scenes.json", scenes)
     return files
 
 
@@ -204,6 +211,14 @@ def _fingerprint(pictures: Sequence[Picture]) -> str:
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 
+def _digest(assets: Path) -> str:
+    """A digest of the generator's files."""
+    digest = hashlib.sha256()
+    for name in ASSETS:
+        digest.update((assets / name).read_bytes())
+    return digest.hexdigest()
+
+
 def _check_folder(
     folder: Path, made_from: dict[str, Any], files: Sequence[Path]
 ) -> dict[str, Any]:
@@ -244,19 +259,6 @@ def _same(folder: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
         )
 
 
-def _write_json(file: Path, value: Any) -> None:
-    """Writes a file that appears under its name only when it is complete."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        draft.write_text(json.dumps(value, indent=2) + "\n")
-        os.replace(draft, file)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise OSError(
-            error.errno, f"{file} was not written ({error.strerror}); make room there"
-        ) from error
-
-
 def _render_all(
     python: str, settings: Settings, pictures: Sequence[Picture], count: int
 ) -> Iterator[dict[str, float]]:
@@ -287,9 +289,11 @@ def _render_all(
 
 def _show(answers: Iterator[Any], done: int, total: int) -> None:
     """Counts the answers: a bar on a terminal, a line now and then elsewhere."""
-    if sys.stderr.isatty():
+    try:
         from tqdm import tqdm
-
+    except ModuleNotFoundError:  # Blender may be in another environment
+        tqdm = None
+    if sys.stderr.isatty() and tqdm is not None:
         bar = tqdm(answers, total=total, initial=done, unit="picture", smoothing=0.05)
         for _ in bar:
             pass

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from compjax.scenes.scene import CAMERA, MAX_OBJECTS, Scene
+from compjax.scenes.scene import CAMERA, MAX_OBJECTS, Scene, check_single
 from compjax.scenes.vectors import Vec, cross, dot, unit, vec
 
 FOCAL_LENGTH = 35 / 32
@@ -34,7 +34,7 @@ CAMERA_SPREAD = 0.3
 """Standard deviation of CLEVR's camera along each axis, in world units."""
 
 
-def check_size(size: tuple[int, int]) -> tuple[int, int]:
+def check_size(size: Any) -> tuple[int, int]:
     """`size` as it is, once it is known to be a height and a width in pixels.
 
     Raises:
@@ -44,7 +44,7 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
         >>> check_size((48, 64))
         (48, 64)
     """
-    if len(size) != 2 or min(size) < 1:
+    if np.ndim(size) != 1 or len(size) != 2 or min(size) < 1:
         raise ValueError(
             f"size = {size}: give (height, width), at least one pixel each."
         )
@@ -109,7 +109,7 @@ def pixel_coords(scene: Scene, size: tuple[int, int]) -> Float[Array, "n 3"]:
         viewing axis in world units; slots without an object have values too.
 
     Raises:
-        ValueError: if `size` is not two positive numbers.
+        ValueError: if `size` is not two positive numbers, or the scene is a batch.
 
     Source: CLEVR, Johnson et al. 2017, generator defaults.
 
@@ -121,6 +121,7 @@ def pixel_coords(scene: Scene, size: tuple[int, int]) -> Float[Array, "n 3"]:
         (3, 3)
     """
     height, width = check_size(size)
+    check_single(scene)
     centres = jnp.concatenate([scene.xy, scene.size[:, None]], axis=-1)
     scale = jnp.array([width, height, 1.0])
     return project(centres, scene.camera) * scale[None, :]

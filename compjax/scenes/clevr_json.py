@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array
 
 from compjax.scenes.camera import pixel_coords, solve_camera
+from compjax.scenes.files import whole
 from compjax.scenes.relations import DIRECTIONS, RELATIONS, relationships
 from compjax.scenes.scene import (
     COLORS,
@@ -31,6 +32,7 @@ from compjax.scenes.scene import (
     SIZE_NAMES,
     SIZES,
     Scene,
+    check_single,
 )
 
 FILE_SIZE = (240, 320)
@@ -79,9 +81,11 @@ def load(path: str | os.PathLike) -> list[Scene]:
         ((10,), True)
     """
     path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file; give a CLEVR scene file.")
     try:
         content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}: not a whole JSON file ({error}); if it is cut off, fetch or"
             " write it again."
@@ -120,6 +124,8 @@ def save(path: str | os.PathLike, scenes: Sequence[Scene], split: str = "new") -
         ['camera_location', 'directions', 'image_filename']
     """
     path = Path(path)
+    if isinstance(scenes, Scene):
+        raise ValueError(f"scenes is a Scene; give a list of them, to write to {path}.")
     content = {
         "info": {
             "date": time.strftime("%m/%d/%Y"),
@@ -131,18 +137,8 @@ def save(path: str | os.PathLike, scenes: Sequence[Scene], split: str = "new") -
             to_record(scene, split, index) for index, scene in enumerate(scenes)
         ],
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(
-            error.errno, f"{path} was not written ({error.strerror}); make room there"
-        ) from error
+    with whole(path) as draft:
+        draft.write_text(json.dumps(content))
 
 
 def from_record(record: Any) -> Scene:
@@ -174,8 +170,8 @@ def from_record(record: Any) -> Scene:
     stage = {}
     if "camera_location" in record:
         stage["camera"] = _numbers(record, "camera_location", 3)
-    elif objects and all("pixel_coords" in entry for entry in objects):
-        stage["camera"] = _solved(objects)
+    elif seen := [entry for entry in objects if "pixel_coords" in entry]:
+        stage["camera"] = _solved(seen)
     if "lamp_locations" in record:
         lamps = _entry(record, "lamp_locations", dict)
         with _inside("lamp_locations"):
@@ -204,11 +200,7 @@ def to_record(scene: Scene, split: str = "new", index: int = 0) -> dict[str, Any
         >>> record["image_filename"], len(record["objects"])
         ('CLEVR_val_000007.png', 2)
     """
-    if np.ndim(scene.present) != 1:
-        raise ValueError(
-            f"present has shape {np.shape(scene.present)}; give scenes one by one, not"
-            " a batch (jax.tree.map takes one out of it)."
-        )
+    check_single(scene)
     scene, pixels, related = jax.tree.map(np.asarray, _with_pairs(scene))
     kept = np.flatnonzero(scene.present).tolist()
     related = related[:, kept][:, :, kept]
@@ -253,7 +245,7 @@ def _object(entry: Any) -> dict[str, Any]:
         )
     rotation = _entry(entry, "rotation", (int, float))
     if not _is_finite(rotation):
-        raise ValueError(f"rotation = {rotation} is not finite; give radians.")
+        raise ValueError(f"rotation = {rotation} is no angle; give finite radians.")
     return {
         "xy": [x, y],
         "rotation": rotation,
@@ -289,18 +281,10 @@ def _described(scene: Scene, slot: int, pixel: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _pixels(objects: list[dict[str, Any]]) -> np.ndarray:
-    pixels = []
-    for number, entry in enumerate(objects):
-        with _inside(f"object {number}"):
-            pixels.append(_numbers(entry, "pixel_coords", 3))
-    return np.array(pixels)
-
-
 def _solved(objects: list[dict[str, Any]]) -> np.ndarray:
     """The camera, from a frame of the generator's size or of the released dataset's."""
     points = np.array([entry["3d_coords"] for entry in objects], float)
-    pixels = _pixels(objects)
+    pixels = np.array([_numbers(entry, "pixel_coords", 3) for entry in objects])
     fits = [solve_camera(points, pixels, size) for size in (FILE_SIZE, RELEASED_SIZE)]
     camera, error = min(fits, key=lambda fit: fit[1])
     if not error < WORST_FIT:

@@ -77,6 +77,7 @@ def detect(images: Any) -> Detections:
 
     Returns:
         Detections of 16 candidates an image, of which those that are `valid` count.
+        Inside `jax.jit` an image that is not finite has none.
 
     Raises:
         ValueError: if this is no batch of colour images in floating point, or if values

@@ -25,7 +25,8 @@ from compjax.scenes.scene import COLORS
 from compjax.types import concrete
 
 Told = Any
-"""`[b, k]`, which of the k objects are mentioned; all of them if None."""
+"""`[b, k]`, which of the k objects are mentioned; all of them if None.  Where none is,
+the condition is `empty`: there is nothing.  Only `null` says that nothing is known."""
 
 
 def location(xy: Any, told: Told = None, frequencies: int = 32) -> Float[Array, "b d"]:
@@ -92,8 +93,9 @@ def locations(
     """
     rows, columns = check_size(grid)
     xy, told = _places(xy, told)
-    column = jnp.clip(jnp.floor(xy[..., 0] * columns), 0, columns - 1)
-    row = jnp.clip(jnp.floor(xy[..., 1] * rows), 0, rows - 1)
+    # The last cell holds its far edge too; places outside are in no cell.
+    cells = jnp.array([columns, rows])[None, None]
+    column, row = jnp.moveaxis(jnp.floor(xy * cells) - (xy == 1), -1, 0)
     across = _one_hot(column, columns)
     down = _one_hot(row, rows) & told[..., None]
     inside = across[:, :, None, :] & down[:, :, :, None]
@@ -156,6 +158,8 @@ def colors(color: Any, told: Told = None) -> Float[Array, "b d"]:
         >>> colors(jnp.array([[1, 1, 7]]))
         Array([[0., 1., 0., 0., 0., 0., 0., 1., 0.]], dtype=float32)
     """
+    if np.asarray(color).dtype.kind in "US":
+        raise ValueError("color holds names; give indices, as COLORS.index('red').")
     color = jnp.asarray(color, jnp.int32)
     if color.ndim != 2:
         raise ValueError(f"color has shape {color.shape}; give [b, k] indices.")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from compjax.scenes.camera import project
+from compjax.scenes.relations import DIRECTIONS
 from compjax.scenes.scene import (
     CAMERA,
     COLORS,
@@ -31,9 +32,6 @@ MIN_GAP = 0.25
 MARGIN = 0.4
 """Two objects differ by this much left to right and front to back, so that no relation
 between them is ambiguous."""
-
-RIGHT = (0.6563112735748291, 0.7544902563095093)
-BEHIND = (-0.754490315914154, 0.6563112735748291)
 
 TRIES = 50
 """Places tried for one object before the whole set is given up."""
@@ -269,8 +267,9 @@ def _fits(
     """Whether an object at each of the places goes together with each earlier one."""
     offset = places[:, None, :] - xy[None, :, :]
     gap = jnp.linalg.norm(offset, axis=-1) - radius - size[None, :]
-    sideways = jnp.abs(offset @ jnp.array(RIGHT))
-    inward = jnp.abs(offset @ jnp.array(BEHIND))
+    # Not a matrix product: some accelerators round those to ten bits.
+    along = lambda axis: jnp.abs(offset[..., 0] * axis[0] + offset[..., 1] * axis[1])
+    sideways, inward = along(DIRECTIONS["right"]), along(DIRECTIONS["behind"])
     here = _seen(places, jnp.full(places.shape[:1], radius), camera)
     there = _seen(xy, size, camera)
     seen = jnp.linalg.norm(here[:, None, :] - there[None, :, :], axis=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from compjax.scenes.scene import Scene
+from compjax.scenes.scene import Scene, check_single
 
 DIRECTIONS = {
     "left": (-0.6563112735748291, -0.7544902563095093, 0.0),
@@ -47,8 +47,10 @@ def relationships(scene: Scene) -> Bool[Array, "4 n n"]:
         >>> bool((left == right.T).all()), bool((front == behind.T).all())
         (True, True)
     """
+    check_single(scene)
     direction = jnp.array([DIRECTIONS[name][:2] for name in RELATIONS])
-    along = jnp.einsum("nc,rc->rn", scene.xy, direction)
+    # Not a matrix product: some accelerators round those to ten bits.
+    along = (scene.xy[None] * direction[:, None]).sum(axis=-1)
     further = along[:, None, :] - along[:, :, None] > EPSILON
     pair = scene.present[:, None] & scene.present[None, :]
     return further & pair[None]

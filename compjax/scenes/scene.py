@@ -138,6 +138,13 @@ class Scene:
                     f"Scene: {name} = {value} is not finite; give finite numbers, also"
                     " in slots whose present is False."
                 )
+        for name in ("camera", "lamps"):
+            value = concrete(getattr(self, name))
+            if value is not None and (np.hypot(*value.T[:2]) < 1e-3).any():
+                raise ValueError(
+                    f"Scene: {name} = {value} stands right above or below the origin,"
+                    " which it looks at, so that no way is up; move it aside."
+                )
         size = concrete(self.size)
         if size is not None and np.any(size <= 0):
             raise ValueError(
@@ -151,3 +158,28 @@ class Scene:
                     f"Scene: {name} = {value} is out of range; give indices from 0 to"
                     f" {count - 1} into {name.upper()}S."
                 )
+
+
+def check_single(scene: Scene) -> Scene:
+    """The scene as it is, once it is known to be one and not a batch.
+
+    Raises:
+        ValueError: if its leaves have an axis too many.
+
+    Example:
+        >>> import jax
+        >>> batch = jax.tree.map(lambda leaf: leaf[None], Scene(
+        ...     xy=[[0.0, 0.0]], rotation=[0.3], size=[0.7], shape=[0], color=[1],
+        ...     material=[0], present=[True],
+        ... ))
+        >>> check_single(batch)
+        Traceback (most recent call last):
+        ...
+        ValueError: present has shape (1, 1): give one scene; jax.vmap serves a batch.
+    """
+    if np.ndim(scene.present) != 1:
+        raise ValueError(
+            f"present has shape {np.shape(scene.present)}: give one scene; jax.vmap"
+            " serves a batch."
+        )
+    return scene

@@ -20,7 +20,7 @@ from compjax.scenes.camera import camera_rays, check_size
 from compjax.scenes.light import lights, visibility
 from compjax.scenes.materials import GROUND_ALBEDO, Frame, Surroundings, frame, leaving
 from compjax.scenes.scatter import cosine_lobe, glossy_lobe, low_discrepancy
-from compjax.scenes.scene import Scene
+from compjax.scenes.scene import Scene, check_single
 from compjax.scenes.shapes import (
     FAR,
     Body,
@@ -98,7 +98,8 @@ def render(
         `[h, w, 3]`.
 
     Raises:
-        ValueError: if `size` is not two positive numbers or there is no such preset.
+        ValueError: if `size` is not two positive numbers, there is no such preset, or
+            the scene is a batch.
 
     Source: CLEVR, Johnson et al. 2017, generator defaults (base_scene and materials).
 
@@ -111,6 +112,7 @@ def render(
     check_size(size)
     if preset not in PRESETS:
         raise ValueError(f"preset = {preset!r}: choose {', '.join(PRESETS)}.")
+    check_single(scene)
     light = PRESETS[preset](scene, bodies(scene), size)
     return _encode_srgb(jnp.stack([light.x, light.y, light.z], axis=-1))
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from compjax.scenes.camera import camera_rays, check_size
 from compjax.scenes.placement import rearrange, sample
-from compjax.scenes.scene import Scene
+from compjax.scenes.scene import Scene, check_single
 from compjax.scenes.shapes import bodies
 from compjax.scenes.tracer import nearest
 from compjax.types import Number, PRNGKey
@@ -44,7 +44,7 @@ def object_map(scene: Scene, size: tuple[int, int] = RULE_SIZE) -> Int[Array, "h
     """
     middle = np.full((1, 2), 0.5, np.float32)
     origin, direction = camera_rays(scene.camera, check_size(size), middle)
-    _, index = nearest(bodies(scene), origin, direction)
+    _, index = nearest(bodies(check_single(scene)), origin, direction)
     return jnp.minimum(index[0], scene.present.shape[0])
 
 

@@ -3,7 +3,6 @@
 python -m experiments.bench.blender --assets=ASSETS [--python=PYTHON]
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -68,12 +67,12 @@ def _clocked(
 
 def main() -> None:
     """Prints medians, of one process on all cores and of one process a core."""
-    parser = argparse.ArgumentParser(prog="experiments.bench.blender")
-    parser.add_argument("--assets", type=Path, required=True)
-    parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--images", type=int, default=15)
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--samples", type=int, default=16)
+    parser = launch.parser("experiments.bench.blender", __doc__)
+    parser.add_argument("--assets", type=Path, required=True, help="the generator's")
+    parser.add_argument("--python", default=sys.executable, help="that has bpy")
+    parser.add_argument("--images", type=int, default=15, help="how many")
+    parser.add_argument("--size", type=int, default=128, help="pixels a side")
+    parser.add_argument("--samples", type=int, default=16, help="rays a pixel")
     options = parser.parse_args()
     try:
         check_assets(options.assets)

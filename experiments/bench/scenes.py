@@ -7,7 +7,6 @@ The second also times Blender, with 16 samples and denoising, on the same scenes
 same run; PYTHON is an interpreter that has bpy.
 """
 
-import argparse
 import time
 from pathlib import Path
 
@@ -27,10 +26,7 @@ SIZES = (64, 128, 256)
 
 def main() -> None:
     """Prints the three tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.error = launch.fail
+    parser = launch.parser("experiments.bench.scenes", __doc__)
     parser.add_argument("--assets", type=Path, help="the generator's folder of assets")
     parser.add_argument("--python", help="an interpreter that has bpy")
     asked = parser.parse_args()

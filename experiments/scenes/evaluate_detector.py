@@ -17,10 +17,14 @@ COLUMNS = ("images", "exact", "recall", "precision", "color", "shape", "size")
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Prints the table and writes `results.json`."""
-    for name in ("scenes", "faithful", "plain"):
-        if not 1 <= config[name] <= config.scenes:
+    for name, most in (
+        ("plain", 10**6),
+        ("scenes", 10**6),
+        ("faithful", config.scenes),
+    ):
+        if not 1 <= config[name] <= most:
             raise ValueError(
-                f"config.{name} must be from 1 to {config.scenes}, got {config[name]}."
+                f"config.{name} must be from 1 to {most}, got {config[name]}."
             )
     blender = load_references(Path(config.references)) if config.references else None
     workdir = training.open_workdir(workdir, config.to_dict())

@@ -7,7 +7,6 @@ them.  With `--silhouettes=FILE`, from `experiments/scenes/silhouettes.py`, the 
 of objects are compared as well.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,10 @@ FEWEST = 20
 
 def main(arguments: list[str] | None = None) -> None:
     """Measures both presets, prints a table, writes `results.json` and a figure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.error = launch.fail
-    parser.add_argument("--references", type=Path, required=True)
-    parser.add_argument("--silhouettes", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = launch.parser("experiments.scenes.fidelity", __doc__)
+    parser.add_argument("--references", type=Path, required=True, help="folder")
+    parser.add_argument("--silhouettes", type=Path, help="file of outlines")
+    parser.add_argument("--out", type=Path, required=True, help="folder")
     asked = parser.parse_args(arguments)
     try:
         measure(asked.references, asked.silhouettes, asked.out)

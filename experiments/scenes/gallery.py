@@ -8,7 +8,6 @@ The first draws random scenes.  The second takes those of a folder that
 beside ours.  Either writes one PNG.
 """
 
-import argparse
 from pathlib import Path
 
 import jax
@@ -34,12 +33,11 @@ PAINT = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Parses the command line and draws."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.error = launch.fail
+    parser = launch.parser("experiments.scenes.gallery", __doc__)
     parser.add_argument("--references", type=Path, help="Blender's pictures")
-    parser.add_argument("--out", type=Path, default=Path("runs/gallery.png"))
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/gallery.png"), help="PNG"
+    )
     parser.add_argument("--count", type=int, default=5, help="how many scenes")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of scenes")
     asked = parser.parse_args(arguments)

@@ -54,13 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="experiments.scenes.generate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.error = launch.fail  # one line
+    parser = launch.parser("experiments.scenes.generate", __doc__)
     add = parser.add_argument
     add("--set", required=True, choices=SETS, help="which of the papers' sets")
     add("--out", required=True, type=Path, help="directory of the set")

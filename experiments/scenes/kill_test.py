@@ -8,7 +8,6 @@ each time.  In the end every file must be the same, byte for byte, and every exa
 must be there once.  The verdict is printed, and the exit code is 0 if it is good.
 """
 
-import argparse
 import os
 import random
 import shutil
@@ -24,16 +23,13 @@ from experiments import launch
 
 def main() -> None:
     """Runs the test and prints the verdict."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.error = launch.fail  # one line
-    parser.add_argument("--workdir", type=Path, required=True, help="is emptied")
-    parser.add_argument("--examples", type=int, default=10_000)
+    parser = launch.parser("experiments.scenes.kill_test", __doc__)
+    parser.add_argument("--workdir", type=Path, required=True, help="for the two sets")
+    parser.add_argument("--examples", type=int, default=10_000, help="how many")
     parser.add_argument("--side", type=int, default=128, help="pixels, both ways")
     parser.add_argument("--shard", type=int, help="examples in a file")
-    parser.add_argument("--workers", type=int, default=launch.cores())
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=launch.cores(), help="processes")
+    parser.add_argument("--kills", type=int, default=10, help="how often to kill")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     arguments = [
@@ -44,8 +40,10 @@ def main() -> None:
         f"--workers={options.workers}",
     ]
     arguments += [] if options.shard is None else [f"--shard={options.shard}"]
-    shutil.rmtree(options.workdir, ignore_errors=True)
     whole, killed = options.workdir / "undisturbed", options.workdir / "killed"
+    for place in (whole, killed):  # of an earlier test
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place.with_name(place.name + ".partial"), ignore_errors=True)
     started = time.monotonic()
     undisturbed(arguments, whole)
     print(f"written without disturbance in {time.monotonic() - started:.0f} s")

@@ -6,7 +6,6 @@ its number only.
 """
 
 import functools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 
 from compjax import datasets, scenes
+from compjax.scenes import files
 from compjax.scenes.scene import MAX_OBJECTS
 from experiments import launch
 
@@ -143,11 +143,9 @@ def write_shard(file: Path, seed: int, number: int, config: Any) -> None:
             image = np.asarray(pictures(drawn, (SIDE, SIDE)))
             known = {name: _padded(value) for name, value in labels(drawn).items()}
             parts.append({"image": np.round(255 * image).astype(np.uint8)} | known)
-    whole = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-    draft = file.with_name(file.name + ".tmp")
-    with draft.open("wb") as out:
-        np.savez(out, **whole)
-    os.replace(draft, file)
+    arrays = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    with files.whole(file) as draft, draft.open("wb") as out:
+        np.savez(out, **arrays)
 
 
 def _padded(values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ writes `detector.npz`, the weights that `compjax.scenes.detect` loads when they 
 copied into the package.  A run that was killed goes on when it is started again.
 """
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from compjax import scenes, training
-from compjax.networks.heatmap import HeatMap, Objects, detection_loss
+from compjax.networks.heatmap import HeatMap, Targets, detection_loss
+from compjax.scenes import files
 from compjax.scenes.detector import SIDE, decode, resampling
 from experiments import launch
 from experiments.scenes import pool
@@ -161,13 +161,13 @@ def batch_rows(seed: int, step: int, batch: int, count: int) -> np.ndarray:
     return rows
 
 
-def wanted(batch: dict[str, Array], ignored: int) -> Objects:
+def wanted(batch: dict[str, Array], ignored: int) -> Targets:
     """What the network is to say; of barely visible objects it may say anything."""
     seen = batch["visible"]
     present = batch["present"] & (seen >= ignored)
     barely = batch["present"] & (seen > 0) & (seen < ignored)
     names = ("color", "shape", "size", "material")
-    return Objects(batch["xy"], present, barely, *[batch[name] for name in names])
+    return Targets(batch["xy"], present, barely, *[batch[name] for name in names])
 
 
 def augment(key: Array, images: Array, xy: Array, config: Any) -> tuple[Array, Array]:
@@ -252,10 +252,8 @@ def write_weights(file: Path, params: Any) -> None:
         "/".join(entry.key for entry in path): np.asarray(leaf, np.float16)
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
-    draft = file.with_name(file.name + ".tmp")
-    with draft.open("wb") as out:
+    with files.whole(file) as draft, draft.open("wb") as out:
         np.savez(out, **arrays)
-    os.replace(draft, file)
 
 
 if __name__ == "__main__":

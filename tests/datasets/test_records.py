@@ -63,9 +63,15 @@ def test_an_example_does_not_depend_on_the_files_nor_on_their_number():
 
 
 def test_seeds_differ():
-    other = dataclasses.replace(SMALL, seed=1, examples=2)
+    other = dataclasses.replace(SMALL, seed=1, examples=6)
     _, one = next(examples(other, 0))
     assert one["image"] != drawn()[0][1]["image"]
+
+
+def test_every_number_of_objects_gets_a_batch():
+    with pytest.raises(ValueError, match="fewer batches than the 3 numbers"):
+        Plan(1, 3, examples=512, batch=256)
+    assert Plan(1, 3, examples=513, batch=256).shards == 2
 
 
 def test_empty_scenes_have_nothing_chosen():

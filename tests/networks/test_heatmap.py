@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compjax.networks.heatmap import HeatMap, Maps, Objects, detection_loss
+from compjax.networks.heatmap import HeatMap, Maps, Targets, detection_loss
 
 CELLS = 16
 
@@ -20,7 +20,7 @@ def objects(xy, present=None, ignored=None, index=0):
         np.full((1, n), default) if value is None else np.asarray(value)[None]
     )
     codes = jnp.full((1, n), index)
-    return Objects(
+    return Targets(
         jnp.asarray(xy), flags(present, True), flags(ignored, False), *[codes] * 4
     )
 

@@ -136,7 +136,7 @@ def test_scenes_that_clevr_cannot_describe_are_named(assets, tmp_path):
     with pytest.raises(ValueError, match="scene 1: size = "):
         scenes.render_blender(two, tmp_path / "out", assets=assets)
     stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *two)
-    with pytest.raises(ValueError, match=r"scene 0: .* not a batch"):
+    with pytest.raises(ValueError, match=r"scene 0: .* give one scene"):
         scenes.render_blender([stacked], tmp_path / "out", assets=assets)
 
 

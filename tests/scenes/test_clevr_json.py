@@ -112,6 +112,24 @@ def test_the_camera_is_solved_in_both_of_clevrs_frames(seed, frame):
     assert error < 0.71
 
 
+@needs_references
+def test_the_camera_is_solved_from_the_objects_that_tell(tmp_path):
+    records = json.loads(REFERENCES.read_text())["scenes"]
+    record = next(r for r in records if len(r["objects"]) == 5)
+    stored = np.array(record.pop("camera_location"))
+    del record["objects"][2]["pixel_coords"]
+    np.testing.assert_allclose(from_record(record).camera, stored, atol=1e-2)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    for path in (tmp_path / "nowhere.json", tmp_path):
+        with pytest.raises(FileNotFoundError, match="is no file; give a CLEVR"):
+            load(path)
+    nowhere = tmp_path / "no" / "scenes.json"
+    with pytest.raises(OSError, match=r"scenes\.json was not written: No such file"):
+        save(nowhere, [])
+
+
 def test_what_is_not_stored_has_the_defaults():
     scene = from_record(a_record())
     np.testing.assert_allclose(scene.camera, CAMERA)
@@ -126,7 +144,7 @@ def test_what_is_not_stored_has_the_defaults():
         ({"shape": 3}, "shape = 3 has a wrong type; give str"),
         ({"size": "huge"}, "size = 'huge' is unknown; choose large, small"),
         ({"rotation": "3"}, "rotation = '3' has a wrong type; give int or float"),
-        ({"rotation": float("nan")}, "rotation = nan is not finite"),
+        ({"rotation": float("nan")}, "rotation = nan is no angle"),
         ({"rotation": True}, "rotation = True has a wrong type"),
         ({"3d_coords": [1.0, float("nan"), 0.7]}, "3d_coords = .*give 3 finite"),
         ({"3d_coords": [1.0, 10**400, 0.7]}, "3d_coords = .*give 3 finite"),
@@ -188,7 +206,7 @@ def test_what_a_file_cannot_hold_is_not_written(tmp_path):
     path = tmp_path / "scenes.json"
     scene = sample(jax.random.key(0), 1, 1)
     batch = jax.tree.map(lambda leaf: leaf[None], scene)
-    with pytest.raises(ValueError, match="give scenes one by one"):
+    with pytest.raises(ValueError, match="give one scene"):
         save(path, [batch])
     odd = jax.tree.map(lambda leaf: leaf, scene)
     object.__setattr__(odd, "size", odd.size * 1.1)

@@ -107,6 +107,7 @@ def test_empty_and_null_differ_in_the_last_channel_only(encode):
         (lambda: bumps(np.zeros((1, 2, 2)), np.ones((1, 3), bool)), "told has shape"),
         (lambda: colors(np.array([[8]])), "color = 8 is no index"),
         (lambda: colors(np.array([1])), r"color has shape \(1,\)"),
+        (lambda: colors([["red"]]), "color holds names; give indices"),
     ],
 )
 def test_bad_input_is_refused(call, message):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compjax.scenes import SIZES, first, pixel_coords, sample, sample_apart
-from compjax.scenes.placement import BEHIND, RIGHT
+from compjax.scenes.relations import DIRECTIONS
 from compjax.scenes.scene import CAMERA, LAMP_POSITIONS
 
 
@@ -31,8 +31,8 @@ def test_objects_keep_clevrs_distances():
     offset, radii = pairs(crowd())
     assert len(offset) > 5000
     assert (np.linalg.norm(offset, axis=-1) - radii).min() >= 0.25 - 1e-5
-    assert np.abs(offset @ np.array(RIGHT)).min() >= 0.4 - 1e-5
-    assert np.abs(offset @ np.array(BEHIND)).min() >= 0.4 - 1e-5
+    assert np.abs(offset @ np.array(DIRECTIONS["right"][:2])).min() >= 0.4 - 1e-5
+    assert np.abs(offset @ np.array(DIRECTIONS["behind"][:2])).min() >= 0.4 - 1e-5
 
 
 def test_everything_is_drawn_from_clevrs_ranges():
