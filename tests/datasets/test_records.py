@@ -71,7 +71,7 @@ def test_seeds_differ():
 def test_every_number_of_objects_gets_a_batch():
     with pytest.raises(ValueError, match="fewer batches than the 3 numbers"):
         Plan(1, 3, examples=512, batch=256)
-    assert Plan(1, 3, examples=513, batch=256).shards == 2
+    assert Plan(1, 3, examples=513, batch=256).shards == 3
 
 
 def test_empty_scenes_have_nothing_chosen():
