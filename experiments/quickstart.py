@@ -80,12 +80,9 @@ def check(config: ConfigDict) -> None:
         )
 
 
-def train(
-    config: ConfigDict, stream: datasets.SingleObject, workdir: Path
-) -> cj.Network:
-    """The conditional score of scenes with at most one object."""
-    t = config.train
-    module = networks.UNet(
+def make_module(config: ConfigDict) -> networks.UNet:
+    """The network of the configuration."""
+    return networks.UNet(
         channels=config.network.channels,
         channel_mult=tuple(config.network.channel_mult),
         num_blocks=config.network.num_blocks,
@@ -94,6 +91,14 @@ def train(
         condition_channels=2,
         sigma_data=config.network.sigma_data,
     )
+
+
+def train(
+    config: ConfigDict, stream: datasets.SingleObject, workdir: Path
+) -> cj.Network:
+    """The conditional score of scenes with at most one object."""
+    t = config.train
+    module = make_module(config)
     rise = optax.linear_schedule(0.0, t.learning_rate, t.warmup)
     fall = optax.linear_schedule(t.learning_rate, 0.0, t.steps - t.warmup)
     state = training.train(

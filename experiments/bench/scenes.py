@@ -15,10 +15,11 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
-from compjax import datasets, networks, noise, scenes, training
+from compjax import datasets, noise, scenes, training
 from configs.projective import quickstart
 from experiments import launch
 from experiments.bench.timing import interleaved
+from experiments.quickstart import make_module
 
 SCENES = 16
 SIZES = (64, 128, 256)
@@ -116,15 +117,7 @@ def inside_a_step() -> None:
         config.data.scenes,
     )
     ready = jax.jit(stream)(jax.random.key(0))
-    module = networks.UNet(
-        channels=config.network.channels,
-        channel_mult=tuple(config.network.channel_mult),
-        num_blocks=config.network.num_blocks,
-        patch=config.network.patch,
-        attn_resolutions=(),
-        condition_channels=2,
-        sigma_data=config.network.sigma_data,
-    )
+    module = make_module(config)
     optimizer = optax.adam(1e-3)
     law = noise.LogNormal(-0.8, 1.2)
 
