@@ -70,6 +70,11 @@ def test_reference_scenes_are_written_as_they_were_read():
         written = to_record(scene, record["split"], record["image_index"])
         assert written["image_filename"] == record["image_filename"]
         assert written["directions"] == record["directions"]
+        lamps = [record["lamp_locations"][name] for name in ("key", "fill", "back")]
+        np.testing.assert_allclose(scene.lamps, lamps, rtol=2**-23)
+        np.testing.assert_allclose(
+            written["camera_location"], record["camera_location"], rtol=2**-23
+        )
         for got, expected in zip(written["objects"], record["objects"], strict=True):
             for name in ("shape", "size", "material", "color"):
                 assert got[name] == expected[name]
