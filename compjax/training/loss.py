@@ -58,6 +58,7 @@ def loss_at(
     condition: Condition,
     sigma: Float[Array, " b"],
     eps: Float[Array, "b *d"],
+    key: PRNGKey | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     r"""The loss of a preconditioned denoiser, and what to report about it.
 
@@ -77,6 +78,7 @@ def loss_at(
         condition: What the module is given; every leaf leads with b or 1.
         sigma: `[b]` noise levels.
         eps: `[b, *d]` standard normal noise.
+        key: Draws what the module drops; None drops nothing.
 
     Returns:
         The loss L, a scalar, and scalars to look at: `loss`, which is L per pixel and
@@ -96,7 +98,8 @@ def loss_at(
         (20.0, 5.0)
     """
     x = x0 + align(sigma, x0) * eps
-    D = module.apply({"params": params}, x, sigma, condition)
+    dropping = {} if key is None else {"rngs": {"dropout": key}}
+    D = module.apply({"params": params}, x, sigma, condition, **dropping)
     u = module.apply({"params": params}, sigma, method="log_variance")
     weight = (sigma**2 + module.sigma_data**2) / (sigma * module.sigma_data) ** 2
     # The sum over pixels comes first: both factors depend on the noise level alone.
