@@ -1,31 +1,54 @@
 """Training a denoiser: `train` from end to end, and the parts it is made of."""
 
-from compjax.training.averaging import power_function_beta, std_to_exp, update_average
+from compjax.training.averaging import (
+    Average,
+    LastUpdates,
+    PowerFunction,
+    std_to_exp,
+    update_average,
+)
 from compjax.training.checkpoint import open_checkpoints, restore
 from compjax.training.loop import train
-from compjax.training.loss import denoising_loss
-from compjax.training.mesh import data_mesh, everywhere, over_batch, split_batch
+from compjax.training.loss import draw_noise, loss_at
+from compjax.training.mesh import (
+    everywhere,
+    gather,
+    keep_sharded,
+    make_mesh,
+    over_batch,
+    sharded,
+    split_batch,
+)
 from compjax.training.metrics import MetricsWriter, read_metrics
 from compjax.training.progress import Progress
 from compjax.training.state import TrainState, init_state
-from compjax.training.step import make_train_step
+from compjax.training.step import AFTER, BEFORE, Normalization, make_train_step
 from compjax.training.workdir import open_workdir, write_json
 
 __all__ = [
+    "AFTER",
+    "BEFORE",
+    "Average",
+    "LastUpdates",
     "MetricsWriter",
+    "Normalization",
+    "PowerFunction",
     "Progress",
     "TrainState",
-    "data_mesh",
-    "denoising_loss",
+    "draw_noise",
     "everywhere",
+    "gather",
     "init_state",
+    "loss_at",
+    "keep_sharded",
+    "make_mesh",
     "make_train_step",
     "open_checkpoints",
     "open_workdir",
     "over_batch",
-    "power_function_beta",
     "read_metrics",
     "restore",
+    "sharded",
     "split_batch",
     "std_to_exp",
     "train",

@@ -1,12 +1,127 @@
-r"""Averages of the parameters with the power-function profile of EDM2."""
+r"""Averages of the parameters over training, which is what one samples with.
+
+An average after t updates is
+$\bar w_t = \bar w_{t-1} + s_t\,(w_t - \bar w_{t-1})$; the shares $s_t$ are the whole
+difference between one kind of average and another.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any, Protocol
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from compjax.types import Number, as_float
+
+
+class Average(Protocol):
+    """An average of the parameters that is updated after every step.
+
+    `share(step)` is the share of the new parameters in the average after update number
+    `step`, counted from 1; it may depend on nothing else.  Hashable by value.
+    """
+
+    def share(self, step: Number | Int[Array, ""]) -> Float[Array, ""]: ...
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class PowerFunction:
+    r"""EDM2's average: the parameters at step t count in proportion to $t^\gamma$.
+
+    $$s_t = 1 - (1 - 1/t)^{\gamma + 1}$$
+
+    The first average is the first parameters that were trained.
+
+    Args:
+        std: Width of the profile relative to the length of training, which determines
+            $\gamma$ by `std_to_exp`; 0.05 to 0.2 are usual.
+
+    Raises:
+        ValueError: If `std` is out of range.
+
+    Source: Karras et al. 2024 (EDM2, 2312.02696), section 3.1.
+
+    Example:
+        >>> [round(float(PowerFunction(0.1).share(step)), 3) for step in (1, 2, 100)]
+        [1.0, 0.996, 0.077]
+    """
+
+    std: float
+
+    def __post_init__(self) -> None:
+        std_to_exp(self.std)  # raises now rather than at the first step
+
+    def share(self, step: Number | Int[Array, ""]) -> Float[Array, ""]:
+        """The share of the parameters after update number `step`, from 1."""
+        # 1 - (1 - 1/t)^p without the cancellation, which leaves few digits at large t.
+        return -jnp.expm1((std_to_exp(self.std) + 1) * jnp.log1p(-1 / as_float(step)))
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class LastUpdates:
+    r"""The plain mean of the parameters after updates until - count + 1, ..., until.
+
+    $$s_t = 1 / \max(1, t - (until - count)),$$
+
+    so that it follows the parameters up to there; beyond `until` it stays as it is.
+
+    Args:
+        count: Number of updates in the mean; Bradley et al. take the last 4096.
+        until: The update that is the last one in the mean: the end of training.
+
+    Raises:
+        ValueError: Unless 1 <= count <= until.
+
+    Source: Bradley et al. 2025 (2502.04549): how their networks are averaged.
+
+    Example:
+        >>> [float(LastUpdates(2, until=4).share(step)) for step in (1, 3, 4, 5)]
+        [1.0, 1.0, 0.5, 0.0]
+    """
+
+    count: int
+    until: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= self.until:
+            raise ValueError(
+                f"The mean of the last {self.count} updates until update {self.until} "
+                "does not exist; take 1 <= count <= until."
+            )
+
+    def share(self, step: Number | Int[Array, ""]) -> Float[Array, ""]:
+        """The share of the parameters after update number `step`, from 1."""
+        number = jnp.asarray(step) - (self.until - self.count)
+        inside = number <= self.count
+        return jnp.where(inside, 1 / as_float(jnp.maximum(number, 1)), 0.0)
+
+
+def update_average(average: PyTree, params: PyTree, share: Number) -> PyTree:
+    r"""$(1 - share)\,average + share\,params$, leaf by leaf.
+
+    Args:
+        average: The old average.
+        params: The new parameters.
+        share: The share of the new; 0 and 1 return the old and the new exactly.
+
+    Example:
+        >>> update_average({"w": as_float(0)}, {"w": as_float(1)}, 0.25)
+        {'w': Array(0.25, dtype=float32)}
+    """
+    share = as_float(share)
+
+    def mix(old: Any, new: Any) -> Array:
+        # In floating point each form is exact at the end from which it starts.
+        change = new - old
+        return jnp.where(share < 0.5, old + share * change, new - (1 - share) * change)
+
+    return jax.tree.map(mix, average, params)
 
 
 def std_to_exp(std: float) -> float:
@@ -37,39 +152,3 @@ def std_to_exp(std: float) -> float:
         )
     tail = float(std) ** -2
     return float(np.roots([1, 7, 16 - tail, 12 - tail]).real.max())
-
-
-def power_function_beta(std: float, step: Number | Int[Array, ""]) -> Float[Array, ""]:
-    r"""The share of the old average in the one after `step` steps.
-
-    $$\beta = (1 - 1/step)^{\gamma + 1}$$
-
-    At step 1 it is 0: the average starts from the first parameters that were trained.
-
-    Args:
-        std: Relative width of the average.
-        step: Number of updates including the one that has just been made, from 1.
-
-    Source: Karras et al. 2024 (EDM2, 2312.02696), power-function EMA.
-
-    Example:
-        >>> [round(float(power_function_beta(0.1, step)), 3) for step in (1, 2, 100)]
-        [0.0, 0.004, 0.923]
-    """
-    return (1 - 1 / as_float(step)) ** (std_to_exp(std) + 1)
-
-
-def update_average(average: PyTree, params: PyTree, beta: Number) -> PyTree:
-    r"""$\beta\,average + (1 - \beta)\,params$, leaf by leaf.
-
-    Args:
-        average: The old average.
-        params: The new parameters.
-        beta: The share of the old.
-
-    Example:
-        >>> update_average({"w": as_float(0)}, {"w": as_float(1)}, 0.75)
-        {'w': Array(0.25, dtype=float32)}
-    """
-    share = 1 - as_float(beta)
-    return jax.tree.map(lambda a, p: a + share * (p - a), average, params)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,57 +13,85 @@ from jaxtyping import Array, PyTree
 
 from compjax.networks.magnitude import normalize_weights
 from compjax.noise import NoiseLaw
-from compjax.training.averaging import power_function_beta, update_average
-from compjax.training.loss import denoising_loss
-from compjax.training.mesh import split_batch
+from compjax.training.averaging import Average, PowerFunction, update_average
+from compjax.training.loss import draw_noise, loss_at
+from compjax.training.mesh import gather, keep_sharded, split_batch
 from compjax.training.state import TrainState
 from compjax.types import PRNGKey
 
 Batch = Callable[[PRNGKey], tuple[Any, Any]]
-"""`key -> (x0, condition)`: a pure function, which draws or renders one batch."""
+"""`key -> (x0, condition)`: a function that draws or renders one batch, or a pytree that
+carries the batch and prepares it: dequantises it, drops conditions."""
 
-TrainStep = Callable[[TrainState, PRNGKey], tuple[TrainState, dict[str, Array]]]
-"""`(state, key) -> (state, metrics)`; the key is the same at every step."""
+TrainStep = Callable[[TrainState, PRNGKey, Batch], tuple[TrainState, dict[str, Array]]]
+"""`(state, key, batch) -> (state, metrics)`; the key is the same at every step."""
+
+
+class Normalization(NamedTuple):
+    """When the weights return to their spheres; see `normalize_weights`.
+
+    Args:
+        before: Is applied to the parameters before the gradients are taken.
+        after: Is applied to the updated parameters, before they are averaged.
+    """
+
+    before: Callable[[PyTree], PyTree]
+    after: Callable[[PyTree], PyTree]
+
+
+def _as_they_are(params: PyTree) -> PyTree:
+    return params
+
+
+BEFORE = Normalization(normalize_weights, _as_they_are)
+"""EDM2's: weights and averages are those that the update left, off the sphere."""
+
+AFTER = Normalization(_as_they_are, normalize_weights)
+"""Bradley et al. 2025, section 10.2: weights and averages of them are on the sphere."""
 
 
 def make_train_step(
     module: Any,
     optimizer: optax.GradientTransformation,
-    batch: Batch,
     noise_law: NoiseLaw,
     *,
-    average_std: float = 0.1,
+    averages: Sequence[Average] = (PowerFunction(0.1),),
+    normalization: Normalization = AFTER,
     noise_draws: int = 1,
+    accumulate: int = 1,
     mesh: jax.sharding.Mesh | None = None,
 ) -> TrainStep:
     """The compiled function that makes one update.
 
     The batch is made inside the step, on the device, from a key that depends only on
     the run's key and on `state.step`; a resumed run therefore repeats an uninterrupted
-    one bit by bit.  The old state is donated and must not be used again.
-
-    After the update every weight returns to its sphere (`normalize_weights`) and the
-    average follows.  Gradients that are not finite count as zero, and are counted.
+    one bit by bit.  The old state is donated and must not be used again.  Gradients
+    that are not finite count as zero, and are counted.
 
     Args:
-        module: A preconditioned denoiser; see `denoising_loss`.
+        module: A preconditioned denoiser; see `loss_at`.
         optimizer: Any optax optimizer.
-        batch: `key -> (x0 [b, *d], condition)`, a plain function or a pytree callable,
-            whose arrays then are arguments of the program and not constants in it.
         noise_law: The law of the noise levels.
-        average_std: Relative width of the average of the parameters.
+        averages: What is averaged: the parameters, with these profiles.
+        normalization: `AFTER` the update or `BEFORE` the gradients.
         noise_draws: How many noise levels every example of a batch serves; more than 1
             pays where an example costs more than a step of the network.
-        mesh: Over which the batch is split, as `data_mesh` makes it; None leaves
+        accumulate: In how many parts the gradients of a batch are taken, one after the
+            other, where memory is short; the update is the same, up to rounding and to
+            what the network drops.
+        mesh: Over which batch and state are split, as `make_mesh` makes it; None leaves
             everything where the state is.
 
     Returns:
-        `step(state, key) -> (state, metrics)`, metrics being scalars: those of
-        `denoising_loss`, `gradient_norm` and `nonfinite_gradients`, the number of
-        entries that were zeroed.
+        `step(state, key, batch) -> (state, metrics)`, where `batch` is a plain function
+        or a pytree callable `key -> (x0 [b, *d], condition)`, whose arrays are arguments
+        of the program and not constants in it.  Metrics are scalars: those of
+        `loss_at`; `gradient_norm` and `parameter_norm`; `nonfinite_gradients`, the
+        number of entries that were zeroed in all updates so far.
 
     Raises:
-        ValueError: If `noise_draws` is less than 1 or `average_std` is out of range.
+        ValueError: If `noise_draws` or `accumulate` is less than 1; when it is traced,
+            if the batch does not split into `accumulate` parts.
 
     Source: Karras et al. 2024 (EDM2, 2312.02696).
 
@@ -75,46 +103,92 @@ def make_train_step(
         ...     return jax.random.normal(key, (2, 4, 4, 1)), None
         >>> module = UNet(channels=4, channel_mult=(1,), num_blocks=1)
         >>> optimizer, key = optax.adam(1e-2), jax.random.key(0)
-        >>> step = make_train_step(module, optimizer, batch, LogNormal(-0.8, 1.6))
+        >>> step = make_train_step(module, optimizer, LogNormal(-0.8, 1.6))
         >>> example = jax.eval_shape(batch, key)
         >>> state = jax.eval_shape(
         ...     lambda key: init_state(key, module, optimizer, example), key
         ... )
-        >>> state, metrics = jax.eval_shape(step, state, key)
+        >>> state, metrics = jax.eval_shape(
+        ...     lambda state, key: step(state, key, batch), state, key
+        ... )
         >>> sorted(metrics)[:3]
         ['error', 'gradient_norm', 'log_variance']
     """
-    power_function_beta(average_std, 1)  # raises now rather than at the first step
-    if noise_draws < 1:
-        raise ValueError(f"noise_draws must be at least 1, got {noise_draws}.")
-    lifted = (
-        jax.tree_util.Partial(batch) if jax.tree_util.all_leaves([batch]) else batch
-    )
+    for name, value in (("noise_draws", noise_draws), ("accumulate", accumulate)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    drops = getattr(module, "dropout", 0.0) > 0
+
+    def loss(params: PyTree, part: Any) -> tuple[Array, dict[str, Array]]:
+        x0, condition, sigma, eps, key = part
+        whole = params if mesh is None else gather(params, mesh)
+        return loss_at(
+            whole, module, x0, condition, sigma, eps, key if drops else None
+        )
 
     @partial(jax.jit, donate_argnums=0)
     def step(
-        state: TrainState, key: PRNGKey, batch: Batch, noise_law: NoiseLaw
+        state: TrainState,
+        key: PRNGKey,
+        batch: Batch,
+        noise_law: NoiseLaw,
+        averages: tuple[Average, ...],
     ) -> tuple[TrainState, dict[str, Array]]:
-        key_batch, key_noise = jax.random.split(jax.random.fold_in(key, state.step))
+        # The shardings of the state: kept, so that its buffers can be donated.
+        place = (lambda tree: tree) if mesh is None else partial(keep_sharded, mesh=mesh)
+        key_batch, key_noise, key_drop = jax.random.split(
+            jax.random.fold_in(key, state.step), 3
+        )
         examples = batch(key_batch)
         if mesh is not None:
             examples = split_batch(examples, mesh)
         x0, condition = repeat(examples, noise_draws)
-        grads, metrics = jax.grad(denoising_loss, has_aux=True)(
-            state.params, module, key_noise, x0, condition, noise_law
+        sigma, eps = draw_noise(key_noise, x0, noise_law)
+        if mesh is not None:
+            sigma, eps = split_batch((sigma, eps), mesh)
+        params = place(normalization.before(state.params))
+        grads, metrics = mean_over_parts(
+            lambda part: jax.grad(loss, has_aux=True)(params, part),
+            parts((x0, condition, sigma, eps), key_drop, accumulate),
         )
-        grads, nonfinite = zero_nonfinite(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = normalize_weights(optax.apply_updates(state.params, updates))
-        beta = power_function_beta(average_std, state.step + 1)
-        average = update_average(state.average, params, beta)
+        grads, nonfinite = zero_nonfinite(place(grads))
+        nonfinite = state.nonfinite + nonfinite
+        updates, opt_state = optimizer.update(grads, state.opt_state, params)
+        params = normalization.after(optax.apply_updates(params, updates))
+        new = TrainState(
+            step=state.step + 1,
+            params=params,
+            averages=tuple(
+                update_average(old, params, average.share(state.step + 1))
+                for old, average in zip(state.averages, averages, strict=True)
+            ),
+            opt_state=opt_state,
+            nonfinite=nonfinite,
+        )
         metrics |= {
             "gradient_norm": optax.tree.norm(grads),
+            "parameter_norm": optax.tree.norm(params),
             "nonfinite_gradients": nonfinite,
         }
-        return TrainState(state.step + 1, params, average, opt_state), metrics
+        return place(new), metrics
 
-    return lambda state, key: step(state, key, lifted, noise_law)
+    averages = tuple(averages)
+    return lambda state, key, batch: step(
+        state, key, as_batch(batch), noise_law, averages
+    )
+
+
+def as_batch(batch: Batch) -> Batch:
+    """A batch function as a pytree: plain functions are lifted, others as they are.
+
+    Args:
+        batch: `key -> (x0, condition)`.
+
+    Example:
+        >>> jax.tree.leaves(as_batch(lambda key: (jax.random.normal(key, (2, 3)), None)))
+        []
+    """
+    return jax.tree_util.Partial(batch) if jax.tree_util.all_leaves([batch]) else batch
 
 
 def repeat(tree: PyTree, times: int) -> PyTree:
@@ -134,6 +208,64 @@ def repeat(tree: PyTree, times: int) -> PyTree:
     return jax.tree.map(
         lambda leaf: jnp.repeat(leaf, times, 0) if leaf.shape[0] == size else leaf, tree
     )
+
+
+def parts(tree: PyTree, key: PRNGKey, number: int) -> PyTree:
+    """The arrays `[b, ...]` of a batch as `[number, b / number, ...]`, and a key each.
+
+    Example j goes to part j mod `number`, so that a batch which is split over devices
+    stays where it is.
+
+    Args:
+        tree: `(x0, condition, ...)` of arrays that lead with b or 1.
+        key: Is split into one for each part.
+        number: Of parts.
+
+    Returns:
+        The same tuple, longer by the keys `[number]`.
+
+    Raises:
+        ValueError: If b is not a multiple of `number`.
+
+    Example:
+        >>> parts((jnp.arange(4),), jax.random.key(0), 2)[0]
+        Array([[0, 2],
+               [1, 3]], dtype=int32)
+    """
+    b = max(leaf.shape[0] for leaf in jax.tree.leaves(tree))
+    if b % number:
+        raise ValueError(
+            f"A batch of {b} does not split into accumulate = {number} parts; give a "
+            "divisor."
+        )
+
+    def split(leaf: Array) -> Array:
+        if leaf.shape[0] != b:
+            return jnp.broadcast_to(leaf[None], (number, *leaf.shape))
+        return leaf.reshape(b // number, number, *leaf.shape[1:]).swapaxes(0, 1)
+
+    return (*jax.tree.map(split, tree), jax.random.split(key, number))
+
+
+def mean_over_parts(fn: Callable[[PyTree], PyTree], parts: PyTree) -> PyTree:
+    """The mean of `fn(part)` over the leading axis of `parts`, one part at a time.
+
+    Args:
+        fn: To a tree of floating-point arrays.
+        parts: Of arrays `[number, ...]`.
+
+    Example:
+        >>> mean_over_parts(lambda part: part**2, jnp.array([1.0, 3.0]))
+        Array(5., dtype=float32)
+    """
+    number = jax.tree.leaves(parts)[0].shape[0]
+    if number == 1:
+        return fn(jax.tree.map(lambda leaf: leaf[0], parts))
+    shapes = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], parts))
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    add = lambda total, part: (jax.tree.map(jnp.add, total, fn(part)), None)
+    total, _ = jax.lax.scan(add, zero, parts)
+    return jax.tree.map(lambda leaf: leaf / number, total)
 
 
 def zero_nonfinite(grads: PyTree) -> tuple[PyTree, Array]:

@@ -137,8 +137,8 @@ def make_step(
         (total, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        beta = training.power_function_beta(config.train.average_std, state.step + 1)
-        average = training.update_average(state.average, params, beta)
+        share = training.PowerFunction(config.train.average_std).share(state.step + 1)
+        average = training.update_average(state.average, params, share)
         metrics = {"loss": total, "gradient_norm": optax.tree.norm(grads)} | terms
         return training.TrainState(state.step + 1, params, average, opt_state), metrics
 

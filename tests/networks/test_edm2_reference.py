@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from compjax.networks import UNet, magnitude
-from compjax.training.averaging import power_function_beta, std_to_exp
+from compjax.training.averaging import PowerFunction, std_to_exp
 from compjax.training.loss import loss_at
 
 FILE = Path(__file__).parents[2].parent / "shared" / "fixtures" / "edm2_tiny.npz"
@@ -160,5 +160,5 @@ def test_power_function_average(reference):
     ):
         assert std_to_exp(float(std)) == pytest.approx(gamma, rel=1e-6)
         # The reference counts images: 1e6 of them in batches of 2048.
-        ours = power_function_beta(float(std), 1e6 / 2048)
-        assert float(ours) == pytest.approx(beta, rel=1e-5)
+        ours = PowerFunction(float(std)).share(1e6 / 2048)
+        assert 1 - float(ours) == pytest.approx(beta, rel=1e-5)
