@@ -8,7 +8,7 @@ difference between one kind of average and another.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from compjax.types import Number, as_float
 
 
+@runtime_checkable
 class Average(Protocol):
     """An average of the parameters that is updated after every step.
 
