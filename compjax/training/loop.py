@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import jax
 import optax
 
 from compjax.noise import NoiseLaw
+from compjax.training.averaging import Average, PowerFunction
 from compjax.training.checkpoint import open_checkpoints, restore
-from compjax.training.mesh import data_mesh, everywhere
+from compjax.training.mesh import make_mesh, sharded
 from compjax.training.metrics import MetricsWriter
 from compjax.training.progress import Progress
 from compjax.training.state import TrainState, init_state
@@ -32,7 +34,7 @@ def train(
     save_every: int = 1000,
     log_every: int = 10,
     keep: int = 2,
-    average_std: float = 0.1,
+    averages: Sequence[Average] = (PowerFunction(0.1),),
     noise_draws: int = 1,
     mesh: jax.sharding.Mesh | None = None,
 ) -> TrainState:
@@ -53,7 +55,7 @@ def train(
         log_every: Steps between two lines of metrics; the first and the last step are
             always written.
         keep: Number of checkpoints to keep.
-        average_std: Relative width of the average of the parameters.
+        averages: What is averaged.
         noise_draws: Noise levels for every example of a batch.
         mesh: The devices, over which batches are split; as many as divide the batch
             if None.
@@ -81,17 +83,16 @@ def train(
     key_init, key_steps = jax.random.split(key)
     example = jax.eval_shape(batch, key)
     images = example[0].shape[0] * noise_draws
-    mesh = data_mesh(example[0].shape[0]) if mesh is None else mesh
+    mesh = make_mesh(example[0].shape[0]) if mesh is None else mesh
 
     def initialize(key: PRNGKey) -> TrainState:
-        return init_state(key, module, optimizer, example)
+        return init_state(key, module, optimizer, example, len(averages))
 
     train_step = make_train_step(
         module,
         optimizer,
-        batch,
         noise_law,
-        average_std=average_std,
+        averages=averages,
         noise_draws=noise_draws,
         mesh=mesh,
     )
@@ -111,10 +112,18 @@ def train(
             if saved:
                 progress.note(f"resuming from step {saved} in {directory}")
                 like = jax.eval_shape(initialize, key_init)
-                state = restore(directory, like, everywhere(mesh))
+                like = jax.tree.map(
+                    lambda leaf, place: jax.ShapeDtypeStruct(
+                        leaf.shape, leaf.dtype, sharding=place
+                    ),
+                    like,
+                    sharded(like, mesh),
+                )
+                state = restore(directory, like)
             else:
                 progress.note("initialising the parameters ...")
-                placed = jax.jit(initialize, out_shardings=everywhere(mesh))
+                like = jax.eval_shape(initialize, key_init)
+                placed = jax.jit(initialize, out_shardings=sharded(like, mesh))
                 state = placed(key_init)
 
             def report(step: int, metrics: dict[str, jax.Array]) -> None:
@@ -135,7 +144,7 @@ def train(
                 if step == saved + 1:
                     progress.note("compiling the train step ...")
                     started = time.monotonic()
-                state, metrics = train_step(state, key_steps)
+                state, metrics = train_step(state, key_steps, batch)
                 if step == saved + 1:
                     progress.note(f"compiled in {time.monotonic() - started:.0f} s")
                     progress.restart_clock()

@@ -12,43 +12,29 @@ from compjax.noise import NoiseLaw, align
 from compjax.types import Condition, PRNGKey
 
 
-def denoising_loss(
-    params: PyTree,
-    module: Any,
-    key: PRNGKey,
-    x0: Float[Array, "b *d"],
-    condition: Condition,
-    noise_law: NoiseLaw,
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """`loss_at` noise levels from a law and standard normal noise.
+def draw_noise(
+    key: PRNGKey, x0: Float[Array, "b *d"], noise_law: NoiseLaw
+) -> tuple[Float[Array, " b"], Float[Array, "b *d"]]:
+    """Noise levels from a law, one for every example, and standard normal noise.
 
     Args:
-        params: Parameters of the module.
-        module: A denoiser with `sigma_data` and a method `log_variance(sigma)`.
-        key: Draws the noise levels and the noise.
-        x0: `[b, *d]` clean data, of standard deviation `module.sigma_data`.
-        condition: What the module is given; every leaf leads with b or 1.
+        key: Draws both.
+        x0: `[b, *d]` clean data, of which only the shape matters.
         noise_law: The law of the noise levels.
 
     Returns:
-        The loss and its metrics, as `loss_at` returns them.
+        `(sigma [b], eps [b, *d])`, which `loss_at` takes.
 
     Example:
         >>> from compjax.noise import LogNormal
-        >>> class Zero:
-        ...     sigma_data = 0.5
-        ...     def apply(self, variables, x, *rest, method=None):
-        ...         return jnp.zeros_like(x)  # both the image and the log-variance
-        >>> x0 = jnp.ones((4, 2, 2, 1))
-        >>> key, law = jax.random.key(0), LogNormal(0.0, 1e-6)
-        >>> loss, _ = denoising_loss({}, Zero(), key, x0, None, law)
-        >>> round(float(loss), 2)
-        20.0
+        >>> x0, law = jnp.ones((4, 2, 2, 1)), LogNormal(0.0, 1e-6)
+        >>> sigma, eps = draw_noise(jax.random.key(0), x0, law)
+        >>> sigma.round(2), eps.shape
+        (Array([1., 1., 1., 1.], dtype=float32), (4, 2, 2, 1))
     """
     key_sigma, key_noise = jax.random.split(key)
     sigma = noise_law.sample(key_sigma, x0.shape[0])
-    eps = jax.random.normal(key_noise, x0.shape, x0.dtype)
-    return loss_at(params, module, x0, condition, sigma, eps)
+    return sigma, jax.random.normal(key_noise, x0.shape, x0.dtype)
 
 
 def loss_at(

@@ -20,18 +20,29 @@ class TrainState:
     Args:
         step: Number of updates.
         params: The parameters that are trained.
-        average: Their power-function average, which is what one samples with.
+        averages: Averages of them over the updates, one for every `Average`.
         opt_state: The optimizer's state.
+        nonfinite: Entries of gradients that were not finite, in all updates.
     """
 
     step: Int[Array, ""]
     params: PyTree
-    average: PyTree
+    averages: tuple[PyTree, ...]
     opt_state: PyTree
+    nonfinite: Int[Array, ""]
+
+    @property
+    def average(self) -> PyTree:
+        """The first average, which is what one samples with."""
+        return self.averages[0]
 
 
 def init_state(
-    key: PRNGKey, module: Any, optimizer: optax.GradientTransformation, example: PyTree
+    key: PRNGKey,
+    module: Any,
+    optimizer: optax.GradientTransformation,
+    example: PyTree,
+    averages: int = 1,
 ) -> TrainState:
     """The state before the first step.
 
@@ -41,6 +52,7 @@ def init_state(
         optimizer: Any optax optimizer.
         example: `(x0, condition)` as the batches will be; only shapes and dtypes
             matter, so that `jax.eval_shape` of the batch function will do.
+        averages: How many averages of the parameters are kept.
 
     Example:
         >>> from compjax.networks import UNet
@@ -52,13 +64,17 @@ def init_state(
         >>> state.step
         ShapeDtypeStruct(shape=(), dtype=int32)
     """
-    x0, condition = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), example)
-    params = module.init(key, x0, jnp.ones(x0.shape[:1]), condition)["params"]
+    # One example is enough: the parameters do not depend on the size of the batch.
+    x0, condition = jax.tree.map(
+        lambda a: jnp.zeros((1, *a.shape[1:]), a.dtype), example
+    )
+    params = module.init(key, x0, jnp.ones(1), condition)["params"]
     params = normalize_weights(params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        # A copy: the step donates its state, and no buffer can be donated twice.
-        average=jax.tree.map(jnp.copy, params),
+        # Copies: the step donates its state, and no buffer can be donated twice.
+        averages=tuple(jax.tree.map(jnp.copy, params) for _ in range(averages)),
         opt_state=optimizer.init(params),
+        nonfinite=jnp.zeros((), jnp.int32),
     )

@@ -20,8 +20,8 @@ from compjax.training.state import TrainState
 from compjax.types import PRNGKey
 
 Batch = Callable[[PRNGKey], tuple[Any, Any]]
-"""`key -> (x0, condition)`: a function that draws or renders one batch, or a pytree that
-carries the batch and prepares it: dequantises it, drops conditions."""
+"""`key -> (x0, condition)`: a function that draws or renders one batch, or a pytree
+that carries the batch and prepares it: scales it, drops conditions."""
 
 TrainStep = Callable[[TrainState, PRNGKey, Batch], tuple[TrainState, dict[str, Array]]]
 """`(state, key, batch) -> (state, metrics)`; the key is the same at every step."""
@@ -84,8 +84,8 @@ def make_train_step(
 
     Returns:
         `step(state, key, batch) -> (state, metrics)`, where `batch` is a plain function
-        or a pytree callable `key -> (x0 [b, *d], condition)`, whose arrays are arguments
-        of the program and not constants in it.  Metrics are scalars: those of
+        or a pytree callable `key -> (x0 [b, *d], condition)`, whose arrays are
+        arguments of the program and not constants in it.  Metrics are scalars: those of
         `loss_at`; `gradient_norm` and `parameter_norm`; `nonfinite_gradients`, the
         number of entries that were zeroed in all updates so far.
 
@@ -122,9 +122,7 @@ def make_train_step(
     def loss(params: PyTree, part: Any) -> tuple[Array, dict[str, Array]]:
         x0, condition, sigma, eps, key = part
         whole = params if mesh is None else gather(params, mesh)
-        return loss_at(
-            whole, module, x0, condition, sigma, eps, key if drops else None
-        )
+        return loss_at(whole, module, x0, condition, sigma, eps, key if drops else None)
 
     @partial(jax.jit, donate_argnums=0)
     def step(
@@ -135,7 +133,9 @@ def make_train_step(
         averages: tuple[Average, ...],
     ) -> tuple[TrainState, dict[str, Array]]:
         # The shardings of the state: kept, so that its buffers can be donated.
-        place = (lambda tree: tree) if mesh is None else partial(keep_sharded, mesh=mesh)
+        place = (
+            (lambda tree: tree) if mesh is None else partial(keep_sharded, mesh=mesh)
+        )
         key_batch, key_noise, key_drop = jax.random.split(
             jax.random.fold_in(key, state.step), 3
         )
@@ -185,7 +185,7 @@ def as_batch(batch: Batch) -> Batch:
         batch: `key -> (x0, condition)`.
 
     Example:
-        >>> jax.tree.leaves(as_batch(lambda key: (jax.random.normal(key, (2, 3)), None)))
+        >>> jax.tree.leaves(as_batch(lambda key: (jax.random.normal(key, (2,)), None)))
         []
     """
     return jax.tree_util.Partial(batch) if jax.tree_util.all_leaves([batch]) else batch

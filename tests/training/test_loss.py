@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import training_task as task
 
-from compjax.training import denoising_loss
-from compjax.training.loss import loss_at
+from compjax.training import draw_noise, loss_at
 
 
 def loss_of(level, x0, sigma, eps):
@@ -53,11 +52,15 @@ def test_error_of_an_untrained_denoiser_is_one_at_every_noise_level():
         assert float(run[1]["error"]) == pytest.approx(1, abs=0.05)
 
 
-def test_key_alone_determines_the_loss():
-    x0 = arrays(8, 4)
-    params = task.module.init(jax.random.key(9), x0, 1.0)["params"]
-    losses = [
-        float(denoising_loss(params, task.module, key, x0, None, task.law)[0])
-        for key in (jax.random.key(0), jax.random.key(0), jax.random.key(1))
-    ]
-    assert losses[0] == losses[1] != losses[2]
+def test_noise_is_the_laws_and_normal_and_every_example_has_its_own():
+    x0 = jnp.zeros((20000, 2))
+    sigma, eps = draw_noise(jax.random.key(0), x0, task.law)
+    logs, n = np.log(sigma), 20000
+    # Standard errors of a mean and of a standard deviation, five of them.
+    assert np.mean(logs) == pytest.approx(-0.8, abs=5 * 1.6 / n**0.5)
+    assert np.std(logs) == pytest.approx(1.6, abs=5 * 1.6 / (2 * n) ** 0.5)
+    assert np.mean(eps) == pytest.approx(0, abs=5 / (2 * n) ** 0.5)
+    assert np.std(eps) == pytest.approx(1, abs=5 / (4 * n) ** 0.5)
+    assert len(np.unique(sigma)) > 0.99 * n
+    correlation = np.corrcoef(eps[:, 0], logs)[0, 1]
+    assert abs(correlation) < 5 / n**0.5

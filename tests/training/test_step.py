@@ -1,3 +1,5 @@
+import dataclasses
+
 import chex
 import flax.linen as nn
 import jax
@@ -8,7 +10,15 @@ import pytest
 import training_task as task
 
 from compjax.noise import LogNormal
-from compjax.training import init_state, make_train_step
+from compjax.training import (
+    AFTER,
+    BEFORE,
+    PowerFunction,
+    draw_noise,
+    init_state,
+    loss_at,
+    make_train_step,
+)
 from compjax.training.step import repeat
 from compjax.types import pytree
 
@@ -20,32 +30,32 @@ def start():
 
 def test_step_is_traced_once_and_donates_its_state():
     batch = chex.assert_max_traces(task.batch, n=1)
-    step = make_train_step(task.module, task.optimizer, batch, task.law)
+    step = make_train_step(task.module, task.optimizer, task.law)
     state, key = start(), jax.random.key(1)
     chex.clear_trace_counter()
     for _ in range(3):
         old = state
-        state, _ = step(state, key)
+        state, _ = step(state, key, batch)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
     assert int(state.step) == 3
 
 
 def test_every_step_draws_its_own_batch_from_the_same_key():
-    step = make_train_step(task.module, optax.sgd(0.0), task.batch, task.law)
+    step = make_train_step(task.module, optax.sgd(0.0), task.law)
     key = jax.random.key(1)
     state = init_state(
         jax.random.key(0), task.module, optax.sgd(0.0), (jnp.zeros((8, 4)), None)
     )
-    state, first = step(state, key)
-    state, second = step(state, key)
+    state, first = step(state, key, task.batch)
+    state, second = step(state, key, task.batch)
     assert float(first["loss"]) != float(second["loss"])
 
 
 def test_update_is_the_optimizers_then_weights_return_to_the_sphere():
-    step = make_train_step(task.module, task.optimizer, task.batch, task.law)
+    step = make_train_step(task.module, task.optimizer, task.law)
     state = start()
     before = jax.device_get(state.params)
-    state, _ = step(state, jax.random.key(1))
+    state, _ = step(state, jax.random.key(1), task.batch)
     after = jax.device_get(state.params)
     # Adam's first step has the size of the learning rate.
     for name in ("scale", "level"):
@@ -57,12 +67,12 @@ def test_update_is_the_optimizers_then_weights_return_to_the_sphere():
 
 def test_average_follows_the_power_function():
     step = make_train_step(
-        task.module, task.optimizer, task.batch, task.law, average_std=0.2
+        task.module, task.optimizer, task.law, averages=[PowerFunction(0.2)]
     )
     state, key = start(), jax.random.key(1)
-    state, _ = step(state, key)
+    state, _ = step(state, key, task.batch)
     first = jax.device_get(state.params)
-    state, _ = step(state, key)
+    state, _ = step(state, key, task.batch)
     beta = 0.5 ** (1.8262 + 1)  # gamma of a relative width of 0.2
     expected = jax.tree.map(
         lambda a, b: beta * a + (1 - beta) * b, first, jax.device_get(state.params)
@@ -71,13 +81,13 @@ def test_average_follows_the_power_function():
 
 
 def test_training_lowers_the_error():
-    step = make_train_step(task.module, optax.adam(0.05), task.batch, task.law)
+    step = make_train_step(task.module, optax.adam(0.05), task.law)
     state = init_state(
         jax.random.key(0), task.module, optax.adam(0.05), (jnp.zeros((8, 4)), None)
     )
     errors = []
     for _ in range(100):
-        state, metrics = step(state, jax.random.key(1))
+        state, metrics = step(state, jax.random.key(1), task.batch)
         errors.append(float(metrics["error"]))
     # scale = 1 is wrong by a margin: for Gaussian data the best F is zero.
     assert np.mean(errors[-20:]) < 0.9 * np.mean(errors[:5])
@@ -102,8 +112,8 @@ def test_nonfinite_gradients_are_zeroed_and_counted():
     module, optimizer = Cliff(), optax.sgd(1e-3)
     example = (jnp.zeros((8, 4)), None)
     state = init_state(jax.random.key(0), module, optimizer, example)
-    step = make_train_step(module, optimizer, task.batch, task.law)
-    state, metrics = step(state, jax.random.key(1))
+    step = make_train_step(module, optimizer, task.law)
+    state, metrics = step(state, jax.random.key(1), task.batch)
     assert int(metrics["nonfinite_gradients"]) == 1
     assert float(state.params["bad"]) == 0.0
     assert float(state.params["good"]) != 1.0
@@ -126,8 +136,8 @@ def test_noise_draws_multiply_the_batch():
             return super().__call__(x, sigma, condition)
 
     state = start()
-    step = make_train_step(Spy(), task.optimizer, task.batch, task.law, noise_draws=3)
-    step(state, jax.random.key(1))
+    step = make_train_step(Spy(), task.optimizer, task.law, noise_draws=3)
+    step(state, jax.random.key(1), task.batch)
     assert seen[-1] == ((24, 4), (24,))
 
 
@@ -142,19 +152,94 @@ class FromTable:
 
 def test_arrays_of_a_batch_function_are_arguments_of_the_program():
     table = jnp.ones((1000, 4))
-    step = make_train_step(task.module, task.optimizer, FromTable(table), task.law)
-    closed = jax.make_jaxpr(step)(start(), jax.random.key(1))
+    step = make_train_step(task.module, task.optimizer, task.law)
+    closed = jax.make_jaxpr(step)(start(), jax.random.key(1), FromTable(table))
     inner = [e for e in closed.eqns if e.primitive.name in ("jit", "pjit")]
     assert len(inner) == 1
     assert (1000, 4) in [v.aval.shape for v in inner[0].invars]
 
 
+def test_arrays_that_carry_the_batch_never_retrace():
+    traced = chex.assert_max_traces(FromTable.__call__, n=1)
+
+    @pytree
+    class Carried:
+        table: jax.Array
+
+        def __call__(self, key):
+            return traced(self, key)
+
+    step = make_train_step(task.module, task.optimizer, task.law)
+    state, key = start(), jax.random.key(1)
+    chex.clear_trace_counter()
+    for value in (0.0, 1.0, 2.0):
+        state, metrics = step(state, key, Carried(jnp.full((8, 4), value)))
+        assert np.isfinite(metrics["loss"])
+
+
+def test_parts_of_a_batch_give_the_same_update():
+    table = jax.random.normal(jax.random.key(2), (8, 4))
+    found = []
+    for accumulate in (1, 2, 8):
+        step = make_train_step(
+            task.module, optax.sgd(0.1), task.law, accumulate=accumulate
+        )
+        example = jax.eval_shape(FromTable(table), jax.random.key(0))
+        state = init_state(jax.random.key(0), task.module, optax.sgd(0.1), example)
+        state, metrics = step(state, jax.random.key(1), FromTable(table))
+        found.append(jax.device_get((state.params, metrics)))
+    for other in found[1:]:
+        # Eight numbers are added in another order: a few units of float32's last place.
+        chex.assert_trees_all_close(other, found[0], rtol=1e-5)
+
+
+def test_weights_return_to_the_sphere_before_the_gradients_or_after_the_update():
+    """Written out for both ways: gradients, update and average of each."""
+    table = jax.random.normal(jax.random.key(2), (8, 4))
+    example = jax.eval_shape(FromTable(table), jax.random.key(0))
+    for normalization in (BEFORE, AFTER):
+        step = make_train_step(
+            task.module, optax.sgd(0.1), task.law, normalization=normalization
+        )
+        state = init_state(jax.random.key(0), task.module, optax.sgd(0.1), example)
+        state = dataclasses.replace(
+            state, params=state.params | {"weight": 3 * state.params["weight"]}
+        )
+        start = jax.tree.map(jnp.copy, state.params)  # the state is donated
+        key = jax.random.key(1)
+        key_batch, key_noise, _ = jax.random.split(jax.random.fold_in(key, 0), 3)
+        x0, _ = FromTable(table)(key_batch)
+        sigma, eps = draw_noise(key_noise, x0, task.law)
+        first = normalization.before(start)
+        loss = lambda p: loss_at(p, task.module, x0, None, sigma, eps)[0]  # noqa: B023
+        moved = jax.tree.map(lambda p, g: p - 0.1 * g, first, jax.grad(loss)(first))
+        expected = normalization.after(moved)
+        state, _ = step(state, key, FromTable(table))
+        chex.assert_trees_all_close(state.params, expected, rtol=1e-5)
+        chex.assert_trees_all_close(state.average, expected, rtol=1e-5)
+
+
+def test_what_the_module_drops_is_drawn_anew_at_every_step():
+    keys = []
+
+    class Dropping(type(task.module)):
+        dropout: float = 0.5
+
+        def __call__(self, x, sigma, condition=None):
+            if not self.is_initializing():
+                keys.append(self.has_rng("dropout"))
+            return super().__call__(x, sigma, condition)
+
+    for module in (Dropping(), Dropping(dropout=0.0)):
+        step = make_train_step(module, task.optimizer, task.law)
+        step(start(), jax.random.key(1), task.batch)
+    assert keys == [True, False]
+
+
 def test_impossible_options_are_refused_at_once():
-    with pytest.raises(ValueError, match=r"noise_draws .* got 0"):
-        make_train_step(
-            task.module, task.optimizer, task.batch, LogNormal(0, 1), noise_draws=0
-        )
-    with pytest.raises(ValueError, match=r"got 0\.5"):
-        make_train_step(
-            task.module, task.optimizer, task.batch, LogNormal(0, 1), average_std=0.5
-        )
+    for name in ("noise_draws", "accumulate"):
+        with pytest.raises(ValueError, match=f"{name} .* got 0"):
+            make_train_step(task.module, task.optimizer, LogNormal(0, 1), **{name: 0})
+    step = make_train_step(task.module, task.optimizer, task.law, accumulate=3)
+    with pytest.raises(ValueError, match="8 does not split into accumulate = 3"):
+        step(start(), jax.random.key(1), task.batch)
