@@ -1,38 +1,214 @@
-"""Checkpoints of a training state, by orbax; written while training goes on."""
+"""Checkpoints of a run, by orbax: written while training goes on, verified when read.
+
+Every checkpoint carries a fingerprint of its arrays (`compjax.training.fingerprint`).
+One that is damaged is passed over for the one before it, which is said aloud; it is
+moved to `damaged/`, never deleted; and where nothing can be read, nothing starts anew.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
+from compjax.training.fingerprint import fingerprint
 
-def open_checkpoints(directory: str | Path, *, keep: int = 2) -> Any:
-    """The orbax checkpointer of a run, to be used in a `with` statement.
 
-    Its `latest` is the newest checkpoint or None; `save_async(step, state)` copies the
-    state to the host and writes it in the background, after which only the `keep`
-    newest checkpoints remain; leaving the `with` statement waits for what is under way.
+class Checkpoints:
+    """The checkpoints in a directory, to be used in a `with` statement.
+
+    Leaving the statement waits for the checkpoint that is being written.
 
     Args:
-        directory: Where the checkpoints are; created when needed.
-        keep: How many of them to keep.
+        directory: Where they are; created when needed.
+        keep: How many of the newest to keep.
+        milestone_every: Multiples of this number of steps are kept as well.
+
+    Raises:
+        ValueError: If `keep` or `milestone_every` is less than 1.
 
     Example:
         >>> import tempfile
-        >>> with open_checkpoints(tempfile.mkdtemp()) as checkpoints:
-        ...     checkpoints.latest is None
-        True
+        >>> with Checkpoints(tempfile.mkdtemp()) as checkpoints:
+        ...     checkpoints.save(10, {"w": np.ones(2, np.float32)})
+        ...     step, state = checkpoints.restore({"w": np.zeros(2, np.float32)})
+        >>> step, state["w"]
+        (10, Array([1., 1.], dtype=float32))
     """
+
+    def __init__(
+        self, directory: str | Path, keep: int = 2, milestone_every: int | None = None
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1 checkpoint, got {keep}.")
+        if milestone_every is not None and milestone_every < 1:
+            raise ValueError(
+                f"milestone_every must be at least 1 step, or None, got "
+                f"{milestone_every}."
+            )
+        from orbax.checkpoint import v1 as ocp  # slow to import
+
+        training: Any = ocp.training  # whose own annotations exclude its own policies
+        preservation = training.preservation_policies
+        kept = [preservation.LatestN(keep)]
+        if milestone_every is not None:
+            kept.append(preservation.EveryNSteps(milestone_every))
+        self._directory = Path(directory).absolute()
+        self._under_way: tuple[int, Any] | None = None
+        self._failed = False
+        self._checkpointer = training.Checkpointer(
+            self._directory,
+            # Every call of `save` saves: the training loop decides when.
+            save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=preservation.AnyPreservationPolicy(kept),
+            cleanup_tmp_directories=True,  # what a crash left half written
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of which there is a checkpoint, in order."""
+        return [found.step for found in self._checkpointer.checkpoints]
+
+    def save(self, step: int, state: PyTree, data: Any = None) -> None:
+        """Copies the state to the host, and writes it in the background.
+
+        Args:
+            step: Its number; there must be no checkpoint of it.
+            state: A tree of arrays.
+            data: An iterator whose position is saved too, or None: `get_state()`
+                returns JSON types and `set_state` takes them, as those of grain do.
+
+        Raises:
+            OSError: If this checkpoint, or the last one, could not be written, on a
+                full disk for example; those before it remain.
+            ValueError: If there is a checkpoint of this step.
+        """
+        self.wait()
+        if step in self.steps:
+            raise ValueError(f"{self._directory} already has a checkpoint of {step=}.")
+        record = _record(state, data)
+        try:
+            writing = self._checkpointer.save_checkpointables_async(
+                step, {"state": state}, custom_metadata=record
+            )
+        except OSError as error:
+            raise self._not_saved(step, error) from error
+        self._under_way = (step, writing)
+
+    def restore(self, like: PyTree, data: Any = None) -> tuple[int, PyTree] | None:
+        """The newest checkpoint that is whole.
+
+        Newer ones, which are damaged, are moved to `damaged/`, and standard error says
+        so: the run can then make and save those steps again.
+
+        Args:
+            like: A tree of arrays, or of `jax.ShapeDtypeStruct`, that says what is
+                restored and, by its shardings, onto which devices (those without go to
+                the first device).  They need not be as many as saved it.
+            data: An iterator to be set to the position that was saved, or None.
+
+        Returns:
+            The step and a tree like `like`; None if there is no checkpoint at all.
+
+        Raises:
+            ValueError: If no checkpoint can be read although there are some, or if
+                what was saved is not like `like`.
+        """
+        self.wait()
+        found, damaged = _newest(self._checkpointer, like)
+        if found is None:
+            kept = self._directory / "damaged"
+            if damaged or kept.is_dir():
+                raise _nothing_whole(self._directory, damaged)
+            return None
+        for step, problem in damaged.items():
+            place = self._set_aside(step)
+            _say(
+                f"WARNING: the checkpoint of step {step} is damaged ({problem}); it is "
+                f"now {place}, and step {found[0]} is used in its place."
+            )
+        if damaged:
+            self._checkpointer.reload()
+        step, state, record = found
+        if data is not None:
+            data.set_state(_position(record, self._directory / str(step)))
+        return step, state
+
+    def wait(self) -> None:
+        """Waits for the checkpoint that is being written.
+
+        Raises:
+            OSError: If it could not be written; those before it remain.
+        """
+        if self._under_way is not None:
+            (step, writing), self._under_way = self._under_way, None
+            try:
+                writing.result()
+            except Exception as error:  # orbax passes on whatever tensorstore raises
+                raise self._not_saved(step, error) from error
+
+    def close(self) -> None:
+        """Waits, and lets go of the directory.
+
+        Raises:
+            OSError: If the last checkpoint could not be written.
+        """
+        try:
+            self.wait()
+        finally:  # orbax would raise the error of a failed save once more
+            with contextlib.suppress(*[Exception] * self._failed):
+                self._checkpointer.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            self.close()
+        except OSError as failure:
+            if error is None:
+                raise
+            _say(f"WARNING: {failure}")  # and do not hide the error that came first
+
+    def _not_saved(self, step: int, error: Exception) -> OSError:
+        self._failed = True
+        before = f"step {self.steps[-1]}" if self.steps else "the beginning"
+        return OSError(
+            f"Step {step} could not be saved in {self._directory} ({_line(error)}). "
+            f"Make room there, and start the same command again: it goes on from "
+            f"{before}."
+        )
+
+    def _set_aside(self, step: int) -> Path:
+        """Moves a checkpoint to `damaged/`, next to those that are there."""
+        folder, n = self._directory / "damaged", 1
+        place = folder / str(step)
+        while place.exists():
+            n += 1
+            place = folder / f"{step}-{n}"
+        _together("before a checkpoint is moved")
+        if jax.process_index() == 0:
+            folder.mkdir(exist_ok=True)
+            os.rename(self._directory / str(step), place)
+        _together("after a checkpoint was moved")
+        return place
+
+
+def open_checkpoints(directory: str | Path, *, keep: int = 2) -> Any:
+    """The orbax checkpointer of a run; `Checkpoints` takes its place."""
     from orbax.checkpoint import v1 as ocp  # slow to import
 
-    training: Any = ocp.training  # whose own annotations exclude its own policies
+    training: Any = ocp.training
     return training.Checkpointer(
         Path(directory).absolute(),
-        # Every call of `save_async` saves: the training loop decides when.  What a
-        # crash left half written goes; `restore` leaves it, as it may be in progress.
         save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
         preservation_policy=training.preservation_policies.LatestN(keep),
         cleanup_tmp_directories=True,
@@ -42,7 +218,7 @@ def open_checkpoints(directory: str | Path, *, keep: int = 2) -> Any:
 def restore(
     directory: str | Path, like: PyTree, sharding: jax.sharding.Sharding | None = None
 ) -> PyTree:
-    """The latest checkpoint of a directory.
+    """The newest whole checkpoint of a directory, which is left as it is.
 
     Args:
         directory: Where the checkpoints are.
@@ -54,7 +230,8 @@ def restore(
         A tree like `like`.
 
     Raises:
-        ValueError: If there is no checkpoint.
+        ValueError: If there is no checkpoint, none can be read, or it is not like
+            `like`.
 
     Example:
         >>> restore("/nowhere", {})
@@ -66,11 +243,17 @@ def restore(
 
     directory = Path(directory)
     if directory.is_dir():  # opening it would create it
-        with ocp.training.Checkpointer(str(directory.absolute())) as checkpoints:
-            if checkpoints.latest is not None:
-                return checkpoints.load(
-                    checkpoints.latest.step, abstract(like, sharding)
-                )
+        with ocp.training.Checkpointer(str(directory.absolute())) as checkpointer:
+            found, damaged = _newest(checkpointer, abstract(like, sharding))
+        for step, problem in damaged.items() if found else ():
+            _say(
+                f"WARNING: the checkpoint of step {step} in {directory} is damaged "
+                f"({problem}); an older one is used."
+            )
+        if found is not None:
+            return found[1]
+        if damaged:
+            raise _nothing_whole(directory, damaged)
     raise ValueError(
         f"{directory} holds no checkpoint; train first, or name another one."
     )
@@ -94,3 +277,166 @@ def abstract(tree: PyTree, sharding: jax.sharding.Sharding | None = None) -> PyT
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     return jax.tree.map(describe, tree)
+
+
+def _newest(
+    checkpointer: Any, like: PyTree
+) -> tuple[tuple[int, PyTree, dict[str, Any]] | None, dict[int, str]]:
+    """The newest whole checkpoint, and what is wrong with those that are newer."""
+    like, damaged = abstract(like), {}
+    for checkpoint in reversed(checkpointer.checkpoints):
+        problem, state, record = _read(checkpointer, checkpoint.step, like)
+        if not problem:
+            return (checkpoint.step, state, record), damaged
+        damaged[checkpoint.step] = problem
+    return None, damaged
+
+
+def _read(
+    checkpointer: Any, step: int, like: PyTree
+) -> tuple[str, PyTree, dict[str, Any]]:
+    """What is wrong with a checkpoint, or nothing; its state; and its record."""
+    problem, state, record = "", None, {}
+    try:
+        record = _verified(checkpointer.metadata(step).custom_metadata)
+        _demand_fit(record["arrays"], like, checkpointer.directory / str(step))
+        state = checkpointer.load(step, like)
+    except _Misfit as error:
+        raise ValueError(str(error)) from None
+    except (jax.errors.JaxRuntimeError, MemoryError):
+        raise  # no room for it: this says nothing about the file
+    except Exception as error:  # a damaged file can raise anything
+        problem = _line(error)
+    problem = _agreed(problem)
+    if not problem:
+        problem = _agreed(_difference(record["arrays"], _arrays(state)))
+    return problem, state, record
+
+
+def _difference(saved: dict[str, Any], read: dict[str, Any]) -> str:
+    """Which of the arrays is not what it was when it was saved; nothing if none."""
+    wrong = [name for name in saved if saved[name] != read.get(name)]
+    return f"{wrong[0]} is not what was saved" if wrong else ""
+
+
+class _Misfit(Exception):
+    """A whole checkpoint, but of something else."""
+
+
+def _record(state: PyTree, data: Any) -> dict[str, Any]:
+    """What is saved beside the arrays: their marks, the data's position, a checksum."""
+    positions = (
+        [] if data is None else _from_every_process(json.dumps(data.get_state()))
+    )
+    record = {"arrays": _arrays(state), "positions": positions}
+    return {**record, "checksum": _checksum(record)}
+
+
+def _verified(record: Any) -> dict[str, Any]:
+    """The record, if it is as it was written."""
+    record = dict(record or {})
+    if record.pop("checksum", None) != _checksum(record):
+        raise ValueError("its record is missing or altered")
+    return record
+
+
+def _checksum(record: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+
+
+def _arrays(state: PyTree) -> dict[str, list[Any]]:
+    """The kind and the mark of every leaf, by its path."""
+    marks = fingerprint(state)
+    return {name: [kind, marks[name]] for name, kind in _kinds(state).items()}
+
+
+def _kinds(tree: PyTree) -> dict[str, str]:
+    """The dtype and shape of every leaf, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
+
+
+def _demand_fit(arrays: dict[str, Any], like: PyTree, place: Any) -> None:
+    """Raises `_Misfit` unless the arrays that were saved are those that are wanted."""
+    wanted = _kinds(like)
+    saved = {name: kind for name, (kind, _) in arrays.items()}
+    names = sorted(
+        name
+        for name in wanted.keys() | saved.keys()
+        if wanted.get(name) != saved.get(name)
+    )
+    if names:
+        name, absent = names[0], "absent"
+        raise _Misfit(
+            f"{place} is of another network or optimizer: {name} is "
+            f"{saved.get(name, absent)} there and {wanted.get(name, absent)} here "
+            f"({len(names)} arrays differ). Give the configuration it was trained "
+            "with, or another directory."
+        )
+
+
+def _position(record: dict[str, Any], place: Path) -> Any:
+    """Where this process was in its data."""
+    positions, count = record["positions"], jax.process_count()
+    if len(positions) == count:
+        return json.loads(positions[jax.process_index()])
+    if len(set(positions)) == 1:  # every process was at the same place of its part
+        return json.loads(positions[0])
+    raise ValueError(
+        f"{place} holds the data positions of {len(positions)} processes, and now "
+        f"there are {count}: resume with as many as saved it."
+    )
+
+
+def _from_every_process(text: str) -> list[str]:
+    """The text of each process, in their order."""
+    if jax.process_count() == 1:
+        return [text]
+    from jax.experimental.multihost_utils import process_allgather
+
+    letters = np.frombuffer(text.encode(), np.uint8)
+    lengths = np.ravel(process_allgather(np.int32(letters.size)))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: letters.size] = letters
+    rows = np.asarray(process_allgather(padded))
+    return [
+        bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)
+    ]
+
+
+def _agreed(problem: str) -> str:
+    """The problem of the first process that has one, for every process."""
+    return next(filter(None, _from_every_process(problem)), "")
+
+
+def _together(name: str) -> None:
+    """Waits until every process is here."""
+    if jax.process_count() > 1:
+        from jax.experimental.multihost_utils import sync_global_devices
+
+        sync_global_devices(name)
+
+
+def _nothing_whole(directory: Path, damaged: dict[int, str]) -> ValueError:
+    problems = ", ".join(f"step {step}: {damaged[step]}" for step in damaged)
+    return ValueError(
+        f"No checkpoint in {directory} can be read ({problems or 'all are damaged'}). "
+        "Nothing was changed: put back a copy of it, or give another work directory to "
+        "start from the beginning."
+    )
+
+
+def _say(text: str) -> None:
+    """A line on standard error, from process 0."""
+    if jax.process_index() == 0:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error without what tensorstore adds; its type if empty."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = text.partition(" [")[0]
+    return text if len(text) <= 200 else f"{text[:90]} ... {text[-100:]}"
