@@ -18,12 +18,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from compjax.types import Number, PRNGKey, as_float
 
 EPSILON = 1e-4
 """Added to the root mean square before it divides; EDM2's value."""
+
+Taps = tuple[float | int, ...]
+"""The weights of a filter, an even number of them; (1, 1) is EDM2's choice."""
 
 
 def normalize(
@@ -213,24 +217,90 @@ def normalize_weights(params: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(visit, params)
 
 
-def downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
-    """Means over blocks of 2 x 2 pixels; h and w must be even.
+def downsample(
+    x: Float[Array, "b h w c"], taps: Taps = (1, 1)
+) -> Float[Array, "b h//2 w//2 c"]:
+    r"""Images at half the resolution: filtered, then every second pixel.
+
+    $$y_{ij} = \sum_{kl} f_k f_l\, x_{2i + k - p,\, 2j + l - p}, \qquad p = n/2 - 1,$$
+
+    for n taps $f$, which are scaled to sum to one; x is zero outside.  Two equal taps
+    take means over blocks of 2 x 2.
+
+    Args:
+        x: Images of even height and width.
+        taps: Of the filter, an even number of them.
+
+    Raises:
+        ValueError: If there is not an even number of taps, or if they sum to zero.
 
     Example:
         >>> downsample(jnp.arange(4.0).reshape(1, 2, 2, 1)).ravel()
         Array([1.5], dtype=float32)
     """
-    b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+    if taps == (1, 1):
+        b, h, w, c = x.shape
+        return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+    check_taps(taps)
+    f, pad = np.array(taps) / sum(taps), len(taps) // 2 - 1
+    return _depthwise(x, np.outer(f, f), pad, window_strides=(2, 2))
 
 
-def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Every pixel repeated as a block of 2 x 2.
+def upsample(
+    x: Float[Array, "b h w c"], taps: Taps = (1, 1)
+) -> Float[Array, "b 2*h 2*w c"]:
+    """Images at twice the resolution: four times the transpose of `downsample`.
+
+    Two equal taps repeat every pixel as a block of 2 x 2.
+
+    Args:
+        x: Images.
+        taps: Of the filter, an even number of them.
+
+    Raises:
+        ValueError: If there is not an even number of taps, or if they sum to zero.
 
     Example:
         >>> upsample(jnp.ones((1, 1, 1, 1))).shape
         (1, 2, 2, 1)
     """
-    b, h, w, c = x.shape
-    blocks = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c))
-    return blocks.reshape(b, 2 * h, 2 * w, c)
+    if taps == (1, 1):
+        b, h, w, c = x.shape
+        blocks = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c))
+        return blocks.reshape(b, 2 * h, 2 * w, c)
+    check_taps(taps)
+    f, pad = 2 * np.array(taps)[::-1] / sum(taps), len(taps) // 2
+    return _depthwise(
+        x, np.outer(f, f), pad, window_strides=(1, 1), lhs_dilation=(2, 2)
+    )
+
+
+def check_taps(taps: Taps) -> None:
+    """Raises a ValueError unless these are the taps of a filter of even length.
+
+    Args:
+        taps: Weights of neighboring pixels, such as (1, 3, 3, 1).
+
+    Example:
+        >>> check_taps((1, 2, 1))
+        Traceback (most recent call last):
+        ...
+        ValueError: A filter has an even number of taps, not of sum 0; got (1, 2, 1).
+    """
+    if len(taps) < 2 or len(taps) % 2 or not sum(taps):
+        raise ValueError(
+            f"A filter has an even number of taps, not of sum 0; got {taps}."
+        )
+
+
+def _depthwise(x: Array, kernel: np.ndarray, pad: int, **kwargs: Any) -> Array:
+    """Every channel convolved with the same `[n, n]` kernel."""
+    c = x.shape[-1]
+    return jax.lax.conv_general_dilated(
+        x,
+        jnp.tile(jnp.asarray(kernel, x.dtype)[:, :, None, None], (1, 1, 1, c)),
+        padding=((pad, pad), (pad, pad)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=c,
+        **kwargs,
+    )

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,3 +98,32 @@ def test_normalize_has_a_finite_gradient_at_zero():
 def test_downsample_undoes_upsample():
     x = normal(2, 4, 6, 3)
     np.testing.assert_allclose(mp.downsample(mp.upsample(x)), x, rtol=1e-6)
+
+
+def test_two_equal_taps_are_the_box_whatever_their_size():
+    x = normal(2, 4, 6, 3)
+    for resample in (mp.downsample, mp.upsample):
+        np.testing.assert_allclose(resample(x, (3.0, 3.0)), resample(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("taps", [(1, 1), (1, 3, 3, 1), (3, 1), (1, 2, 3, 4, 5, 6)])
+def test_upsampling_is_four_times_the_transpose_of_downsampling(taps):
+    fine, coarse = normal(2, 8, 12, 3), normal(2, 4, 6, 3)
+    down = (mp.downsample(fine, taps) * coarse).sum()
+    up = (fine * mp.upsample(coarse, taps)).sum()
+    assert float(up) == pytest.approx(4 * float(down), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("taps", [(1, 3, 3, 1), (1, 2, 2, 2, 2, 1)])
+def test_filters_keep_constants_away_from_the_border(taps):
+    x = jnp.full((1, 16, 16, 1), 7.0)
+    inside = slice(len(taps), -len(taps))
+    np.testing.assert_allclose(mp.downsample(x, taps)[:, 3:-3, 3:-3], 7, rtol=1e-6)
+    np.testing.assert_allclose(mp.upsample(x, taps)[:, inside, inside], 7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("taps", [(), (1,), (1, 2, 1), (1, -1)])
+def test_impossible_filters_are_refused(taps):
+    for resample in (mp.downsample, mp.upsample):
+        with pytest.raises(ValueError, match=f"got {re.escape(str(taps))}"):
+            resample(normal(1, 4, 4, 1), taps)

@@ -1,13 +1,14 @@
 from functools import partial
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from compjax.networks import UNet
-from compjax.networks.edm2 import fold, unfold
+from compjax.networks.edm2 import Branch, as_it_is, fold, unfold
 from compjax.scores import Network
 
 SMALL = dict(channels=8, channel_mult=(1,), num_blocks=1, channels_per_head=8)
@@ -48,18 +49,6 @@ def test_fresh_denoiser_shrinks_its_input_only():
     np.testing.assert_allclose(D, expected, rtol=1e-6)
     u = module.apply({"params": params}, sigma, method="log_variance")
     chex.assert_shape(u, (2,))
-
-
-@pytest.mark.parametrize("size, parameters", [(64, 124_710_949), (128, 120_582_181)])
-def test_default_network_has_the_parameters_of_edm2_xs(size, parameters):
-    module = UNet(label_dim=1000)
-    shapes = jax.eval_shape(
-        module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)), 1.0
-    )
-    leaves = jax.tree.leaves_with_path(shapes["params"])
-    fixed = ("freqs", "phases")  # buffers, in the published counts
-    trained = [leaf.size for path, leaf in leaves if path[-1].key not in fixed]
-    assert sum(trained) == parameters
 
 
 def test_activations_have_unit_magnitude(random_params):
@@ -149,14 +138,110 @@ def test_unfold_undoes_fold(patch):
         ({"condition_channels": 3}, X, IMAGE, r"\(2, 8, 8, 2\).*takes \(2, 8, 8, 3\)"),
         ({"condition_channels": 2}, X[:1], IMAGE, r"takes \(1, 8, 8, 2\)"),
         ({"label_dim": 4}, X, jnp.ones((2, 3)), r"\(2, 3\).* takes \(2, 4\)"),
-        ({"channel_mult": (1,) * 5}, X, None, r"\(2, 8, 8, 3\).*multiples of .* = 16"),
-        ({"patch": 3}, X, None, r"\(2, 8, 8, 3\).*multiples of .* = 3"),
+        ({"channel_mult": (1,) * 5}, X, None, r"\(8, 8, 3\).*multiples of .* = 16"),
+        ({"image": (8, 16, 3)}, X, None, r"\(2, 8, 8, 3\).*for images \(8, 16, 3\)"),
+        ({"patch": 3}, X, None, r"\(8, 8, 3\).*multiples of .* = 3"),
     ],
 )
 def test_wrong_shapes_are_refused(fields, x, condition, message):
     module = UNet(**(SMALL | fields))
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(module.init, jax.random.key(0), x, 1.0, condition)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"dropout": 1.0}, r"dropout .* got 1\.0"),
+        ({"dropout": -0.1}, r"dropout .* got -0\.1"),
+        ({"resample_filter": (1, 2, 1)}, r"even number .* got \(1, 2, 1\)"),
+        ({"resample_filter": (1, -1)}, r"not of sum 0; got \(1, -1\)"),
+        ({"image": (8, 12, 3)}, r"\(8, 12, 3\).*multiples of .* = 8"),
+        ({"image": (0, 8, 3)}, r"\(0, 8, 3\).*multiples of .* = 8"),
+    ],
+)
+def test_impossible_fields_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        UNet(**fields)
+
+
+def test_modules_are_known_by_value():
+    """They are static arguments of jit: an equal one must not compile again."""
+    fields = dict(wrap=nn.remat, image=(8, 8, 3), resample_filter=(1, 3, 3, 1))
+    assert UNet(**fields) == UNet(**fields)
+    assert hash(UNet(**fields)) == hash(UNet(**fields))
+    assert UNet(**fields) != UNet(**(fields | {"wrap": as_it_is}))
+
+
+def test_rematerialised_blocks_are_the_same_function(random_params):
+    plain = UNet(**(SMALL | {"num_blocks": 0}), dropout=0.2)
+    remat = plain.clone(wrap=nn.remat)
+    params = random_params(plain, X, 1.0)
+    example = jax.random.key(0), X, 1.0
+    chex.assert_trees_all_equal_shapes(
+        *(jax.eval_shape(module.init, *example)["params"] for module in (plain, remat))
+    )
+
+    def loss(params, module):
+        rngs = {"dropout": jax.random.key(3)}
+        D = module.apply({"params": params}, X, 1.0, rngs=rngs)
+        return jnp.square(D).mean()
+
+    run = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    (value, grads), (value_remat, grads_remat) = run(params, plain), run(params, remat)
+    np.testing.assert_allclose(value, value_remat, rtol=1e-6)
+    # The same sums in another order: rounding relative to the largest entry.
+    for ours, theirs in zip(*map(jax.tree.leaves, (grads, grads_remat)), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
+
+    def convolutions(module):
+        program = jax.make_jaxpr(jax.grad(loss), static_argnums=1)(params, module)
+        return str(program).count("conv_general_dilated[")
+
+    assert convolutions(remat) > convolutions(plain)  # the blocks are computed again
+
+
+def test_dropout_zeroes_its_share_and_scales_the_rest():
+    x, emb = jax.random.normal(jax.random.key(3), (2, 32, 32, 4)), jnp.ones((2, 4))
+    branch = Branch(4, dropout=0.25)
+    variables = branch.init(jax.random.key(0), x, emb)
+    # The last convolution is the identity, so that the output is what was dropped.
+    identity = jnp.zeros((3, 3, 4, 4)).at[1, 1].set(jnp.eye(4))
+    variables["params"]["conv_res1"]["weight"] = identity
+    kept = branch.apply(variables, x, emb)
+    some = branch.apply(variables, x, emb, rngs={"dropout": jax.random.key(1)})
+    dropped = some == 0
+    # 8192 draws: the share has a standard deviation of 0.005.
+    assert float(dropped.mean()) == pytest.approx(0.25, abs=0.02)
+    np.testing.assert_allclose(some, jnp.where(dropped, 0, kept / 0.75), rtol=1e-5)
+    again = branch.apply(variables, x, emb, rngs={"dropout": jax.random.key(2)})
+    assert not np.array_equal(some, again)
+
+
+def test_network_drops_only_where_it_is_given_a_key(random_params):
+    fields = SMALL | {"num_blocks": 0}
+    sure, unsure = UNet(**fields), UNet(**fields, dropout=0.5)
+    params = random_params(sure, X, 1.0)
+
+    @partial(jax.jit, static_argnums=0)
+    def with_key(module, params):
+        rngs = {"dropout": jax.random.key(0)}
+        return module.apply({"params": params}, X, 1.0, rngs=rngs)
+
+    D = apply(sure, params, X, 1.0)
+    np.testing.assert_array_equal(apply(unsure, params, X, 1.0), D)
+    np.testing.assert_allclose(with_key(sure, params), D, atol=1e-5)
+    assert not np.allclose(with_key(unsure, params), D, atol=1e-2)
+
+
+def test_levels_are_resampled_with_the_filter_that_is_asked_for(random_params):
+    fields = SMALL | {"channel_mult": (1, 1), "num_blocks": 0}
+    box, same = UNet(**fields), UNet(**fields, resample_filter=(2.0, 2.0))
+    wide = UNet(**fields, resample_filter=(1, 3, 3, 1))
+    params = random_params(box, X, 1.0)
+    D, D_same, D_wide = (apply(m, params, X, 1.0) for m in (box, same, wide))
+    np.testing.assert_allclose(D_same, D, atol=1e-5)
+    assert not np.allclose(D_wide, D, atol=1e-2)
 
 
 def test_two_kinds_of_condition_are_refused():

@@ -1,8 +1,5 @@
 r"""The U-Net of EDM2, preconditioned: an estimate of $E[x_0 \mid x]$ for images.
 
-Reading order: the residual branch and the attention that both halves share, a block of
-the encoder, a block of the decoder, the U-Net.
-
 Source: Karras et al. 2024 (EDM2, 2312.02696); the
 preconditioning is that of Karras et al. 2022 (EDM, 2206.00364), table 1.
 """
@@ -15,144 +12,29 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from compjax.networks.edm2.blocks import DecoderBlock, EncoderBlock
 from compjax.networks.magnitude import (
     MPConv,
     MPFourier,
+    Taps,
+    check_taps,
     downsample,
     mp_cat,
     mp_silu,
     mp_sum,
-    normalize,
     upsample,
 )
 from compjax.noise import align
 from compjax.scores import edm_preconditioning
 from compjax.types import Condition, Sigma, as_float
 
-CLIP = 256.0
-"""Activations are clipped to this size after every block; it matters in bfloat16."""
 
-
-def keep(x: Array) -> Array:
-    """`x`: the resampling of a block that does not resample."""
-    return x
-
-
-class Branch(nn.Module):
-    r"""The residual branch: two 3 x 3 convolutions, scaled in between by the embedding.
-
-    $$y = W_1\,\phi\bigl((1 + g\,V e) \odot W_0\,\phi(x)\bigr)$$
-
-    with $\phi$ the `mp_silu` and g a learned gain, zero at initialisation.
-
-    Args:
-        features: Output channels.
-    """
-
-    features: int
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w i"], emb: Float[Array, "b e"]
-    ) -> Float[Array, "b h w features"]:
-        y = MPConv(self.features, (3, 3), name="conv_res0")(mp_silu(x))
-        gain = self.param("emb_gain", nn.initializers.zeros, ())
-        scale = 1 + MPConv(self.features, name="emb_linear")(emb, gain)
-        y = mp_silu(y * scale[:, None, None])
-        return MPConv(self.features, (3, 3), name="conv_res1")(y)
-
-
-class Attention(nn.Module):
-    r"""Cosine self-attention over the pixels, to be added to its input.
-
-    Queries, keys and values are normalised per head, so that logits are bounded by the
-    square root of a head's channels.
-
-    Args:
-        heads: Number of heads; it divides the channels.
-    """
-
-    heads: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        b, h, w, c = x.shape
-        qkv = MPConv(3 * c, (1, 1), name="attn_qkv")(x)
-        # One channel is (head, its channel, which of q, k, v), the last one fastest.
-        qkv = qkv.reshape(b, h * w, self.heads, c // self.heads, 3)
-        q, k, v = jnp.moveaxis(normalize(qkv, axes=3), -1, 0)
-        logits = jnp.einsum("bqhc,bkhc->bhqk", q, k) / math.sqrt(c // self.heads)
-        weights = jax.nn.softmax(logits.astype(jnp.float32)).astype(x.dtype)
-        y = jnp.einsum("bhqk,bkhc->bqhc", weights, v).reshape(b, h, w, c)
-        return MPConv(c, (1, 1), name="attn_proj")(y)
-
-
-class EncoderBlock(nn.Module):
-    """Resamples, changes channels, normalises every pixel, then adds the branch.
-
-    Args:
-        features: Output channels.
-        heads: Heads of the attention at the end; 0 for none.
-        resample: A function of images: `keep` or `downsample`.
-        res_balance: Share of the branch in the sum.
-        attn_balance: Share of the attention in the sum.
-    """
-
-    features: int
-    heads: int = 0
-    resample: Callable[[Array], Array] = keep
-    res_balance: float = 0.3
-    attn_balance: float = 0.3
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w i"], emb: Float[Array, "b e"]
-    ) -> Float[Array, "b H W features"]:
-        x = self.resample(x)
-        if x.shape[-1] != self.features:
-            x = MPConv(self.features, (1, 1), name="conv_skip")(x)
-        x = normalize(x, axes=-1)
-        x = mp_sum(x, Branch(self.features, name="branch")(x, emb), self.res_balance)
-        if self.heads:
-            attended = Attention(self.heads, name="attention")(x)
-            x = mp_sum(x, attended, self.attn_balance)
-        return jnp.clip(x, -CLIP, CLIP)
-
-
-class DecoderBlock(nn.Module):
-    """Resamples, then adds the branch to a skip connection that changes channels.
-
-    Args:
-        features: Output channels.
-        heads: Heads of the attention at the end; 0 for none.
-        resample: A function of images: `keep` or `upsample`.
-        res_balance: Share of the branch in the sum.
-        attn_balance: Share of the attention in the sum.
-    """
-
-    features: int
-    heads: int = 0
-    resample: Callable[[Array], Array] = keep
-    res_balance: float = 0.3
-    attn_balance: float = 0.3
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w i"], emb: Float[Array, "b e"]
-    ) -> Float[Array, "b H W features"]:
-        x = self.resample(x)
-        y = Branch(self.features, name="branch")(x, emb)
-        if x.shape[-1] != self.features:
-            x = MPConv(self.features, (1, 1), name="conv_skip")(x)
-        x = mp_sum(x, y, self.res_balance)
-        if self.heads:
-            attended = Attention(self.heads, name="attention")(x)
-            x = mp_sum(x, attended, self.attn_balance)
-        return jnp.clip(x, -CLIP, CLIP)
+def as_it_is(block: type[nn.Module]) -> type[nn.Module]:
+    """`block`: nothing is wrapped around it."""
+    return block
 
 
 class UNet(nn.Module):
@@ -182,16 +64,27 @@ class UNet(nn.Module):
         attn_balance: Share of the attentions.
         sigma_data: Standard deviation of the data.
         logvar_channels: Fourier features of the head `log_variance`.
+        dropout: Probability of dropping an activation inside the residual branches; in
+            force where `apply` is given `rngs={"dropout": key}`, and only there.
+        resample_filter: Taps of the filter with which levels are resampled, an even
+            number of them, such as (1, 1) or (1, 3, 3, 1).
+        wrap: A function from a class of blocks to the class that is used; with
+            `flax.linen.remat` every block is computed again when its gradients are
+            taken, which needs less memory and one forward pass more.
+        image: `(height, width, channels)` of the images that the network is for; None
+            for all that fit.
         dtype: Of the activations; the denoised image is float32 in any case.
 
     Raises:
-        ValueError: If both kinds of condition are asked for; or, when it is traced, if
-            a condition or an image has a shape that does not fit.
+        ValueError: If both kinds of condition are asked for, or a field is out of
+            range; or, when it is traced, if a condition or an image has a shape that
+            does not fit.
 
     Source: Karras et al. 2024 (2312.02696); `patch` follows
     Hoogeboom et al. 2024 (2410.19324).
 
     Example:
+        >>> import jax
         >>> module = UNet(channels=8, channel_mult=(1, 2), condition_channels=1)
         >>> x, condition = jnp.ones((2, 16, 16, 3)), jnp.zeros((1, 16, 16, 1))
         >>> variables = jax.eval_shape(
@@ -215,6 +108,10 @@ class UNet(nn.Module):
     attn_balance: float = 0.3
     sigma_data: float = 0.5
     logvar_channels: int = 128
+    dropout: float = 0.0
+    resample_filter: Taps = (1, 1)
+    wrap: Callable[..., Any] = as_it_is
+    image: tuple[int, int, int] | None = None
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
@@ -224,6 +121,11 @@ class UNet(nn.Module):
                 f"{self.condition_channels}: a condition is a vector or an image; set "
                 "one of them to 0."
             )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
+        check_taps(self.resample_filter)
+        if self.image is not None:
+            self._check_size(self.image)
         super().__post_init__()
 
     def setup(self) -> None:
@@ -265,10 +167,15 @@ class UNet(nn.Module):
         x = fold(x.astype(self.dtype), self.patch)
         # Nothing here has a bias: a channel of ones gives the first layer one.
         x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
-        balances = {"res_balance": self.res_balance, "attn_balance": self.attn_balance}
         encode, decode = (
-            partial(EncoderBlock, **balances),
-            partial(DecoderBlock, **balances),
+            partial(
+                self.wrap(block),
+                res_balance=self.res_balance,
+                attn_balance=self.attn_balance,
+                dropout=self.dropout,
+                taps=self.resample_filter,
+            )
+            for block in (EncoderBlock, DecoderBlock)
         )
 
         def heads(level: int) -> int:
@@ -323,12 +230,12 @@ class UNet(nn.Module):
     def _check(self, x: Array, condition: Condition) -> None:
         """Raises a ValueError where the image or its condition does not fit."""
         b, h, w, _ = x.shape
-        unit = self.patch * 2 ** (len(self.channel_mult) - 1)
-        if h % unit or w % unit:
+        if self.image not in (None, x.shape[1:]):
             raise ValueError(
-                f"x of shape {x.shape}: its height and width must be multiples of "
-                f"patch * 2**(levels - 1) = {unit}; pad it or take fewer levels."
+                f"x of shape {x.shape}: this network is for images {self.image}; make "
+                "one with another `image`, or with None for all that fit."
             )
+        self._check_size(x.shape[1:])
         event = None
         if self.condition_channels:
             event = (h, w, self.condition_channels)
@@ -341,6 +248,17 @@ class UNet(nn.Module):
                 f"condition of shape {given} for x of shape {x.shape}: this network "
                 f"(label_dim = {self.label_dim}, condition_channels = "
                 f"{self.condition_channels}) takes {allowed[0]}."
+            )
+
+    @nn.nowrap
+    def _check_size(self, image: tuple[int, ...]) -> None:
+        """Raises a ValueError where images `(h, w, c)` cannot be halved so often."""
+        unit = self.patch * 2 ** (len(self.channel_mult) - 1)
+        h, w, _ = image
+        if min(image) < 1 or h % unit or w % unit:
+            raise ValueError(
+                f"Images of shape {image}: their height and width must be multiples of "
+                f"patch * 2**(levels - 1) = {unit}; pad them or take fewer levels."
             )
 
 

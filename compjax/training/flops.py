@@ -1,0 +1,74 @@
+"""How many multiply-adds a function makes: what utilisation is measured by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+
+def count_macs(fn: Callable[..., Any], *args: Any) -> int:
+    """The multiply-adds of all convolutions and matrix products in `fn(*args)`.
+
+    Nothing is computed: the function is traced.  One multiply-add is two floating-point
+    operations; element-wise work does not count.  A training step makes three times the
+    multiply-adds of its forward pass: once more for the gradient of the activations,
+    once more for that of the weights.  Rematerialisation makes more, which model
+    utilisation leaves out.
+
+    Args:
+        fn: Any function that JAX can trace.
+        args: Its arguments, or `jax.ShapeDtypeStruct` in their place.
+
+    Raises:
+        ValueError: If there are multiply-adds in a `while` loop, whose number of trips
+            is unknown.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> count_macs(jnp.matmul, jnp.ones((2, 3)), jnp.ones((3, 4)))
+        24
+    """
+    return _of_jaxpr(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def _of_jaxpr(jaxpr: Jaxpr) -> int:
+    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation: JaxprEqn) -> int:
+    """The multiply-adds of one operation, those of the programs inside included."""
+    params, name = equation.params, equation.primitive.name
+    if name == "dot_general":
+        left, outputs = equation.invars[0].aval.shape, equation.outvars[0].aval.size
+        (contracted, _), _ = params["dimension_numbers"]
+        return outputs * math.prod(left[axis] for axis in contracted)
+    if name == "conv_general_dilated":
+        kernel, outputs = equation.invars[1].aval, equation.outvars[0].aval.size
+        features = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+        # Zeros between the pixels of a dilated input are not multiplied.
+        holes = math.prod(params["lhs_dilation"])
+        return outputs * kernel.size // (features * holes)
+    inside = [_of_jaxpr(jaxpr) for jaxpr in _jaxprs(params)]
+    if name == "scan":
+        return params["length"] * sum(inside)
+    if name == "cond":
+        return max(inside)
+    if name == "while" and any(inside):
+        raise ValueError(
+            "A while loop makes an unknown number of multiply-adds; count one trip, or "
+            "take jax.lax.scan."
+        )
+    return sum(inside)
+
+
+def _jaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    """The programs among the parameters of an operation."""
+    for value in jax.tree.leaves(params, is_leaf=lambda v: isinstance(v, Jaxpr)):
+        if isinstance(value, ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, Jaxpr):
+            yield value
