@@ -8,18 +8,23 @@ moved to `damaged/`, never deleted; and where nothing can be read, nothing start
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
-from compjax.training.fingerprint import fingerprint
+from compjax.training.record import (
+    demand_fit,
+    describe,
+    from_processes,
+    make_record,
+    position,
+    verified,
+)
 
 
 class Checkpoints:
@@ -38,8 +43,8 @@ class Checkpoints:
     Example:
         >>> import tempfile
         >>> with Checkpoints(tempfile.mkdtemp()) as checkpoints:
-        ...     checkpoints.save(10, {"w": np.ones(2, np.float32)})
-        ...     step, state = checkpoints.restore({"w": np.zeros(2, np.float32)})
+        ...     checkpoints.save(10, {"w": jax.numpy.ones(2)})
+        ...     step, state = checkpoints.restore({"w": jax.numpy.zeros(2)})
         >>> step, state["w"]
         (10, Array([1., 1.], dtype=float32))
     """
@@ -66,8 +71,6 @@ class Checkpoints:
         self._failed = False
         self._checkpointer = training.Checkpointer(
             self._directory,
-            # Every call of `save` saves: the training loop decides when.
-            save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=preservation.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,  # what a crash left half written
         )
@@ -81,7 +84,7 @@ class Checkpoints:
         """Copies the state to the host, and writes it in the background.
 
         Args:
-            step: Its number; there must be no checkpoint of it.
+            step: Its number, beyond those of the checkpoints that there are.
             state: A tree of arrays.
             data: An iterator whose position is saved too, or None: `get_state()`
                 returns JSON types and `set_state` takes them, as those of grain do.
@@ -89,15 +92,18 @@ class Checkpoints:
         Raises:
             OSError: If this checkpoint, or the last one, could not be written, on a
                 full disk for example; those before it remain.
-            ValueError: If there is a checkpoint of this step.
+            ValueError: If there is a checkpoint of this step or of a later one.
         """
         self.wait()
-        if step in self.steps:
-            raise ValueError(f"{self._directory} already has a checkpoint of {step=}.")
-        record = _record(state, data)
+        if self.steps and step <= self.steps[-1]:
+            raise ValueError(
+                f"{self._directory} is at step {self.steps[-1]}, so step {step} cannot "
+                "be saved there: restore first, or give another work directory."
+            )
+        record = make_record(state, data)
         try:
             writing = self._checkpointer.save_checkpointables_async(
-                step, {"state": state}, custom_metadata=record
+                step, {"state": state}, custom_metadata=record, force=True
             )
         except OSError as error:
             raise self._not_saved(step, error) from error
@@ -139,7 +145,7 @@ class Checkpoints:
             self._checkpointer.reload()
         step, state, record = found
         if data is not None:
-            data.set_state(_position(record, self._directory / str(step)))
+            data.set_state(position(record, self._directory / str(step)))
         return step, state
 
     def wait(self) -> None:
@@ -295,121 +301,43 @@ def _newest(
 def _read(
     checkpointer: Any, step: int, like: PyTree
 ) -> tuple[str, PyTree, dict[str, Any]]:
-    """What is wrong with a checkpoint, or nothing; its state; and its record."""
-    problem, state, record = "", None, {}
-    try:
-        record = _verified(checkpointer.metadata(step).custom_metadata)
-        _demand_fit(record["arrays"], like, checkpointer.directory / str(step))
-        state = checkpointer.load(step, like)
-    except _Misfit as error:
-        raise ValueError(str(error)) from None
-    except (jax.errors.JaxRuntimeError, MemoryError):
-        raise  # no room for it: this says nothing about the file
-    except Exception as error:  # a damaged file can raise anything
-        problem = _line(error)
-    problem = _agreed(problem)
+    """What is wrong with a checkpoint, or nothing; its state; and its record.
+
+    Several processes agree on what is wrong, as each sees only its part of the arrays.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    place, me = Path(checkpointer.directory) / str(step), jax.process_index()
+    problem, record = _attempt(lambda: verified(ocp.metadata(place).custom_metadata))
+    if problem:
+        return problem, None, {}
+    demand_fit(record["arrays"], like, place)
+    # Each process reads without waiting for the others, which may have met an error.
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    with ocp.Context(multiprocessing_options=alone):
+        problem, state = _attempt(lambda: ocp.load(place, like))
     if not problem:
-        problem = _agreed(_difference(record["arrays"], _arrays(state)))
+        saved, read = record["arrays"], describe(state)
+        wrong = [name for name in saved if saved[name] != read.get(name)]
+        problem = _agreed(f"{wrong[0]} is not what was saved" if wrong else "")
     return problem, state, record
 
 
-def _difference(saved: dict[str, Any], read: dict[str, Any]) -> str:
-    """Which of the arrays is not what it was when it was saved; nothing if none."""
-    wrong = [name for name in saved if saved[name] != read.get(name)]
-    return f"{wrong[0]} is not what was saved" if wrong else ""
-
-
-class _Misfit(Exception):
-    """A whole checkpoint, but of something else."""
-
-
-def _record(state: PyTree, data: Any) -> dict[str, Any]:
-    """What is saved beside the arrays: their marks, the data's position, a checksum."""
-    positions = (
-        [] if data is None else _from_every_process(json.dumps(data.get_state()))
-    )
-    record = {"arrays": _arrays(state), "positions": positions}
-    return {**record, "checksum": _checksum(record)}
-
-
-def _verified(record: Any) -> dict[str, Any]:
-    """The record, if it is as it was written."""
-    record = dict(record or {})
-    if record.pop("checksum", None) != _checksum(record):
-        raise ValueError("its record is missing or altered")
-    return record
-
-
-def _checksum(record: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
-
-
-def _arrays(state: PyTree) -> dict[str, list[Any]]:
-    """The kind and the mark of every leaf, by its path."""
-    marks = fingerprint(state)
-    return {name: [kind, marks[name]] for name, kind in _kinds(state).items()}
-
-
-def _kinds(tree: PyTree) -> dict[str, str]:
-    """The dtype and shape of every leaf, by its path."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
-        for path, leaf in leaves
-    }
-
-
-def _demand_fit(arrays: dict[str, Any], like: PyTree, place: Any) -> None:
-    """Raises `_Misfit` unless the arrays that were saved are those that are wanted."""
-    wanted = _kinds(like)
-    saved = {name: kind for name, (kind, _) in arrays.items()}
-    names = sorted(
-        name
-        for name in wanted.keys() | saved.keys()
-        if wanted.get(name) != saved.get(name)
-    )
-    if names:
-        name, absent = names[0], "absent"
-        raise _Misfit(
-            f"{place} is of another network or optimizer: {name} is "
-            f"{saved.get(name, absent)} there and {wanted.get(name, absent)} here "
-            f"({len(names)} arrays differ). Give the configuration it was trained "
-            "with, or another directory."
-        )
-
-
-def _position(record: dict[str, Any], place: Path) -> Any:
-    """Where this process was in its data."""
-    positions, count = record["positions"], jax.process_count()
-    if len(positions) == count:
-        return json.loads(positions[jax.process_index()])
-    if len(set(positions)) == 1:  # every process was at the same place of its part
-        return json.loads(positions[0])
-    raise ValueError(
-        f"{place} holds the data positions of {len(positions)} processes, and now "
-        f"there are {count}: resume with as many as saved it."
-    )
-
-
-def _from_every_process(text: str) -> list[str]:
-    """The text of each process, in their order."""
-    if jax.process_count() == 1:
-        return [text]
-    from jax.experimental.multihost_utils import process_allgather
-
-    letters = np.frombuffer(text.encode(), np.uint8)
-    lengths = np.ravel(process_allgather(np.int32(letters.size)))
-    padded = np.zeros(lengths.max(), np.uint8)
-    padded[: letters.size] = letters
-    rows = np.asarray(process_allgather(padded))
-    return [
-        bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)
-    ]
+def _attempt(action: Callable[[], Any]) -> tuple[str, Any]:
+    """What went wrong, on any process, and the result if nothing did."""
+    problem, result = "", None
+    try:
+        result = action()
+    except (jax.errors.JaxRuntimeError, MemoryError):
+        raise  # the device has no room for it: this says nothing about the file
+    except Exception as error:  # a damaged file can raise anything
+        problem = _line(error)
+    return _agreed(problem), result
 
 
 def _agreed(problem: str) -> str:
     """The problem of the first process that has one, for every process."""
-    return next(filter(None, _from_every_process(problem)), "")
+    return next(filter(None, from_processes(problem)), "")
 
 
 def _together(name: str) -> None:

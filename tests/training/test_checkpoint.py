@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from compjax.training.checkpoint import Checkpoints, restore
+from compjax.training.record import position
 
 
 def state_of(step):
@@ -65,8 +66,11 @@ def test_what_is_saved_is_restored_with_the_position_of_the_data(tmp_path):
         data = Counter()
         assert_is_step(checkpoints.restore(state_of(1), data), 3)
         assert data.n == 7
-        with pytest.raises(ValueError, match="already has a checkpoint of step=3"):
-            checkpoints.save(3, state_of(3))
+        for step in (2, 3):
+            with pytest.raises(
+                ValueError, match=f"at step 3, so step {step} cannot"
+            ):
+                checkpoints.save(step, state_of(step))
     like = jax.eval_shape(lambda: state_of(1))  # shapes without shardings will do
     assert_is_step((3, restore(tmp_path, like)), 3)
 
@@ -206,11 +210,9 @@ def test_another_network_is_an_error_and_not_damage(tmp_path):
 
 
 def test_a_position_of_other_processes_is_refused_unless_they_agree(tmp_path):
-    from compjax.training.checkpoint import _position
-
-    assert _position({"positions": ['{"n": 3}'] * 2}, tmp_path) == {"n": 3}
+    assert position({"positions": ['{"n": 3}'] * 2}, tmp_path) == {"n": 3}
     with pytest.raises(ValueError, match="positions of 2 processes, and now there are"):
-        _position({"positions": ['{"n": 3}', '{"n": 4}']}, tmp_path)
+        position({"positions": ['{"n": 3}', '{"n": 4}']}, tmp_path)
 
 
 @pytest.mark.parametrize("kwargs", [{"keep": 0}, {"milestone_every": 0}])
