@@ -110,10 +110,10 @@ def train(
         steps=t.steps,
         workdir=workdir,
         save_every=t.save_every,
-        average_std=t.average_std,
+        averages=[training.PowerFunction(t.average_std)],
         noise_draws=t.noise_draws,
         # XLA's all-reduce between virtual CPU devices can deadlock.
-        mesh=training.data_mesh(1) if jax.default_backend() == "cpu" else None,
+        mesh=training.make_mesh(1) if jax.default_backend() == "cpu" else None,
     )
     return cj.Network(module, state.average)
 
@@ -142,7 +142,7 @@ def evaluate(
     locate = lambda xy: scenes.bumps(xy[:, None] / frame, size=size)
     conditions = jax.vmap(locate, in_axes=1)(xy)  # [K, b, h, w, 2]
     like = conditions[0, :1]
-    mesh = training.data_mesh(s.images)
+    mesh = training.make_mesh(s.images)
     conditions = jax.device_put(conditions, training.over_batch(mesh, axis=1))
     network = jax.device_put(network, training.everywhere(mesh))
     sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)

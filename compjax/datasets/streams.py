@@ -107,9 +107,12 @@ class Stream:
         jitter: Scales CLEVR's jitter of the camera and of the lamps.
         scale: Factor from images in [0, 1] to data.
         offset: The number, or the image `[h, w, 3]`, that becomes zero.
+        mesh: Devices, each of which draws its part of the batch; None leaves the
+            drawing to where the key is.  The pictures are the same.
 
     Raises:
-        ValueError: If a probability is outside [0, 1], or `batch` below 1.
+        ValueError: If a probability is outside [0, 1], `batch` is below 1, or does not
+            split over the mesh.
 
     Source: Bradley et al. 2025 (2502.04549), section 10; Bradley 2025 (2509.16447).
 
@@ -129,6 +132,7 @@ class Stream:
     jitter: Number = 1.0
     scale: Number = 2.0
     offset: Any = 0.5
+    mesh: jax.sharding.Mesh | None = static(default=None)
 
     def __post_init__(self) -> None:
         if not isinstance(self.recipe, Recipe) or not callable(self.recipe.label):
@@ -139,6 +143,11 @@ class Stream:
         scenes.check_size(self.size)
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}.")
+        if self.mesh is not None and self.batch % self.mesh.size:
+            raise ValueError(
+                f"batch = {self.batch} does not split over {self.mesh.size} devices:"
+                " give a multiple of their number."
+            )
         for name in ("empty", "null"):
             value = as_float(getattr(self, name))
             if (p := concrete(value)) is not None and not 0 <= p <= 1:
@@ -179,11 +188,17 @@ class Stream:
         keys_chosen = jax.random.split(key_chosen, self.batch)
         # One by one a CPU skips slots without objects; elsewhere many fill the device.
         together = None if jax.default_backend() == "cpu" else TOGETHER
-        return jax.lax.map(
-            lambda one: picture(*one),
-            (keys, keys_chosen, is_empty),
-            batch_size=together,
-        )
+
+        def part(*each: Array) -> tuple[Array, Objects]:
+            return jax.lax.map(lambda one: picture(*one), each, batch_size=together)
+
+        if self.mesh is not None:
+            # Else the compiler lets every device draw the whole batch.
+            split = jax.P(self.mesh.axis_names)
+            part = jax.shard_map(
+                part, mesh=self.mesh, in_specs=split, out_specs=split, check_vma=False
+            )
+        return part(keys, keys_chosen, is_empty)
 
     def images(
         self, x0: Float[Array | np.ndarray, "b h w 3"]

@@ -7,7 +7,9 @@ from compjax.training.averaging import (
     std_to_exp,
     update_average,
 )
-from compjax.training.checkpoint import open_checkpoints, restore
+from compjax.training.checkpoint import Checkpoints, restore
+from compjax.training.data import HostBatches, Prepared
+from compjax.training.interruption import catch_sigterm
 from compjax.training.loop import train
 from compjax.training.loss import draw_noise, loss_at
 from compjax.training.mesh import (
@@ -16,6 +18,7 @@ from compjax.training.mesh import (
     keep_sharded,
     make_mesh,
     over_batch,
+    placed_like,
     sharded,
     split_batch,
 )
@@ -29,12 +32,16 @@ __all__ = [
     "AFTER",
     "BEFORE",
     "Average",
+    "Checkpoints",
+    "HostBatches",
     "LastUpdates",
     "MetricsWriter",
     "Normalization",
     "PowerFunction",
+    "Prepared",
     "Progress",
     "TrainState",
+    "catch_sigterm",
     "draw_noise",
     "everywhere",
     "gather",
@@ -43,9 +50,9 @@ __all__ = [
     "loss_at",
     "make_mesh",
     "make_train_step",
-    "open_checkpoints",
     "open_workdir",
     "over_batch",
+    "placed_like",
     "read_metrics",
     "restore",
     "sharded",

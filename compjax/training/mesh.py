@@ -106,6 +106,27 @@ def sharded(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
     return jax.tree.map(place, tree)
 
 
+def placed_like(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
+    """Shapes with their shardings: what `Checkpoints.restore` is to bring back.
+
+    Args:
+        tree: Of shapes (`jax.eval_shape`) or arrays.
+        mesh: Of `make_mesh`.
+
+    Example:
+        >>> weight = jax.ShapeDtypeStruct((64, 128), "float32")
+        >>> placed_like(weight, make_mesh(1)).sharding.spec
+        P(None, 'fsdp')
+    """
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=place
+        ),
+        tree,
+        sharded(tree, mesh),
+    )
+
+
 def split_batch(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
     """Inside jit: every leaf `[b, ...]` split over the mesh, leaves `[1, ...]` not.
 

@@ -17,6 +17,8 @@ class Progress:
         start: Steps already made.
         steps: Steps in all.
         images: Images in one step.
+        busy_seconds: How long a step would take at the peak of the devices; 0 if that
+            is not known.  The share of the peak is then shown.
         file: Where to write; a terminal gets a bar.
         period: Seconds between two lines where there is no terminal.
 
@@ -33,11 +35,13 @@ class Progress:
         start: int,
         steps: int,
         images: int,
+        busy_seconds: float = 0.0,
         file: TextIOBase | None = None,
         period: float = 10.0,
     ) -> None:
         self._file: Any = file if file is not None else sys.stderr
         self._steps, self._images, self._period = steps, images, period
+        self._busy_seconds = busy_seconds
         self._losses: list[float] = []
         self._bar: Any = None
         self._visible = jax.process_index() == 0
@@ -66,7 +70,10 @@ class Progress:
         """Says that `step` steps have been made, the last one with this loss."""
         self._losses.append(loss)
         if self._bar is not None:
-            self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            shown = {"loss": f"{loss:.4f}"}
+            if self._busy_seconds and (speed := self._bar.format_dict["rate"]):
+                shown["peak"] = f"{speed * self._busy_seconds:.0%}"
+            self._bar.set_postfix(shown, refresh=False)
             self._bar.update(step - self._bar.n)
             return
         elapsed = time.monotonic() - self._shown_at
@@ -74,10 +81,12 @@ class Progress:
             return
         speed = (step - self._shown_step) / max(elapsed, 1e-9)
         left = int((self._steps - step) / max(speed, 1e-9))
+        busy = speed * self._busy_seconds
+        share = f"{busy:.0%} of the peak, " if busy else ""
         self.note(
             f"step {step}/{self._steps}, {step * self._images} images, "
             f"loss {sum(self._losses) / len(self._losses):.4f}, "
-            f"{speed * self._images:.0f} images/s, {_clock(left)} left"
+            f"{speed * self._images:.0f} images/s, {share}{_clock(left)} left"
         )
         self._shown_at, self._shown_step = time.monotonic(), step
         self._losses.clear()

@@ -71,29 +71,30 @@ def train(config: ConfigDict, examples: dict[str, np.ndarray], workdir: Path) ->
         optax.clip_by_global_norm(5.0),
         optax.adamw(schedule, weight_decay=t.weight_decay, mask=is_kernel),
     )
-    mesh = training.data_mesh(t.devices)
+    mesh = training.make_mesh(t.devices)
     directory = workdir / "checkpoints"
     key_init, key_steps = jax.random.split(jax.random.key(config.seed))
 
     def initialize(key: Array) -> training.TrainState:
         params = module.init(key, jnp.zeros((1, SIDE, SIDE, 3)))["params"]
         return training.TrainState(
-            # A copy: the step donates its state, and no buffer can be donated twice.
             jnp.int32(0),
             params,
-            jax.tree.map(jnp.copy, params),
+            # A copy: the step donates its state, and no buffer can be donated twice.
+            (jax.tree.map(jnp.copy, params),),
             optimizer.init(params),
+            jnp.int32(0),
         )
 
     step_function = make_step(config, module, optimizer)
-    with training.open_checkpoints(directory) as checkpoints:
-        saved = 0 if checkpoints.latest is None else checkpoints.latest.step
-        if saved:  # never beyond t.steps: the work directory has this config
-            like = jax.eval_shape(initialize, key_init)
-            state = training.restore(directory, like, training.everywhere(mesh))
+    like = training.placed_like(jax.eval_shape(initialize, key_init), mesh)
+    with training.Checkpoints(directory) as checkpoints:
+        restored = checkpoints.restore(like)
+        if restored is not None:  # never beyond t.steps: the workdir has this config
+            saved, state = restored
         else:
             placed = jax.jit(initialize, out_shardings=training.everywhere(mesh))
-            state = placed(key_init)
+            saved, state = 0, placed(key_init)
         count = len(examples["image"])
         with (
             training.MetricsWriter(workdir, saved) as metrics_writer,
@@ -115,7 +116,7 @@ def train(config: ConfigDict, examples: dict[str, np.ndarray], workdir: Path) ->
                     metrics_writer.write(step, metrics)
                 progress.update(step, float(metrics["loss"]))
                 if step % t.save_every == 0 or step == t.steps:
-                    checkpoints.save_async(step, state)
+                    checkpoints.save(step, state)
     return jax.device_get(state.average)
 
 
@@ -140,7 +141,10 @@ def make_step(
         share = training.PowerFunction(config.train.average_std).share(state.step + 1)
         average = training.update_average(state.average, params, share)
         metrics = {"loss": total, "gradient_norm": optax.tree.norm(grads)} | terms
-        return training.TrainState(state.step + 1, params, average, opt_state), metrics
+        new = training.TrainState(
+            state.step + 1, params, (average,), opt_state, state.nonfinite
+        )
+        return new, metrics
 
     return step
 

@@ -1,5 +1,7 @@
 """Streams draw what their recipes say, and label it as their labels say."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from compjax import datasets, scenes
 from compjax.datasets import SingleObject, Stream
 
 SIZE = (32, 32)
+MESH = jax.make_mesh((4,), ("data",), (jax.sharding.AxisType.Auto,))
 draw = jax.jit(lambda stream, key: stream(key))
 
 
@@ -109,6 +112,16 @@ def test_a_stream_draws_by_the_function_it_is_given():
     assert (np.asarray(objects.material) == 0).all()
 
 
+def test_devices_draw_their_parts_of_the_same_batch():
+    whole = Stream(datasets.COUNTS_ONE, SIZE, 8)
+    split = dataclasses.replace(whole, mesh=MESH)
+    one = jax.jit(whole)(jax.random.key(9))
+    four = jax.jit(split)(jax.random.key(9))
+    assert four[0].sharding.shard_shape(four[0].shape)[0] == 2
+    # The same program, which XLA may order otherwise: units of float32's last place.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, four)
+
+
 def test_a_stream_is_reproducible_and_differs_between_keys():
     stream = Stream(datasets.BACKGROUND, SIZE, 4)
     one, two = draw(stream, jax.random.key(7)), draw(stream, jax.random.key(7))
@@ -122,6 +135,7 @@ def test_a_stream_is_reproducible_and_differs_between_keys():
         ({"empty": -0.1}, "probability"),
         ({"null": 2}, "probability"),
         ({"batch": 0}, "1"),
+        ({"batch": 6, "mesh": MESH}, "6 does not split over 4 devices"),
     ],
 )
 def test_bad_streams_are_refused(change, message):

@@ -1,13 +1,17 @@
+import signal
+
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import training_task as task
 
-from compjax.training import read_metrics, train
+from compjax.training import HostBatches, make_mesh, read_metrics, train
 
 
-def run(workdir, steps, batch=None):
+def run(workdir, steps, batch=None, **options):
     return train(
         jax.random.key(0),
         task.module,
@@ -18,6 +22,7 @@ def run(workdir, steps, batch=None):
         workdir=workdir,
         save_every=2,
         log_every=1,
+        **options,
     )
 
 
@@ -31,7 +36,7 @@ def test_interrupted_run_ends_where_the_uninterrupted_one_does(tmp_path, capfd):
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines == read_metrics(tmp_path / "parts")
     shown = capfd.readouterr().err
-    assert shown.startswith("initialising the parameters ...\ncompiling the train step")
+    assert f"no checkpoint in {tmp_path / 'parts'}" in shown
     assert f"resuming from step 3 in {tmp_path / 'parts'}" in shown
 
 
@@ -62,3 +67,68 @@ def test_diverged_run_stops_and_keeps_its_last_good_checkpoint(tmp_path):
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2"]
     jax.tree.map(np.testing.assert_array_equal, good, run(tmp_path, 2))
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+
+
+def test_parameter_that_is_not_finite_stops_the_run(tmp_path):
+    """The update breaks what the loss of the same step has not seen yet."""
+    breaking = optax.chain(
+        task.optimizer,
+        optax.stateless(lambda updates, _: jax.tree.map(lambda u: u / 0, updates)),
+    )
+    with pytest.raises(
+        FloatingPointError, match="not finite after step 1"
+    ):
+        train(
+            jax.random.key(0),
+            task.module,
+            breaking,
+            task.batch,
+            task.law,
+            steps=4,
+            workdir=tmp_path,
+            save_every=1,
+        )
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_sigterm_saves_and_the_run_goes_on_as_if_nothing_had_been(tmp_path, capfd):
+    def terminate(step, state):
+        if step == 3:
+            signal.raise_signal(signal.SIGTERM)
+        yield "seen", step
+
+    options = {"evaluators": [terminate], "evaluate_every": 3}
+    half = run(tmp_path / "parts", 7, **options)
+    assert int(half.step) == 4  # the wish is granted after the step that follows
+    assert "SIGTERM: saving step 4" in capfd.readouterr().err
+    resumed = run(tmp_path / "parts", 7, **options)
+    whole = run(tmp_path / "whole", 7)
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+    seen = [line for line in read_metrics(tmp_path / "parts") if "seen" in line]
+    assert [line["step"] for line in seen] == [3, 6, 7]
+
+
+def centre(key, rows):
+    return rows - jnp.float32(1.5), None
+
+
+def host_batches():
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(40, 4)).astype(np.float32)
+    source = grain.MapDataset.source(rows).seed(1).shuffle().repeat().batch(8)
+    batches = iter(source.map(lambda row: (row,)).to_iter_dataset())
+    return HostBatches(batches, centre, make_mesh(8))
+
+
+def test_batches_that_the_host_reads_go_on_where_they_were(tmp_path):
+    whole = run(tmp_path / "whole", 9, host_batches())
+    run(tmp_path / "parts", 4, host_batches())
+    resumed = run(tmp_path / "parts", 9, host_batches())
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+    other = run(tmp_path / "other", 9)
+    assert float(other.params["scale"]) != float(whole.params["scale"])
+
+
+def test_what_is_no_data_is_refused():
+    with pytest.raises(ValueError, match="iterator of such, got 3"):
+        run("nowhere", 2, 3)
