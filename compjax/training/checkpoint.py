@@ -313,8 +313,10 @@ def _read(
         return problem, None, {}
     demand_fit(record["arrays"], like, place)
     # Each process reads without waiting for the others, which may have met an error.
-    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
-    with ocp.Context(multiprocessing_options=alone):
+    alone = ocp.Context()
+    alone.multiprocessing.primary_host = me
+    alone.multiprocessing.active_processes = {me}
+    with alone:
         problem, state = _attempt(lambda: ocp.load(place, like))
     if not problem:
         saved, read = record["arrays"], describe(state)
@@ -366,5 +368,5 @@ def _say(text: str) -> None:
 def _line(error: BaseException) -> str:
     """The first line of an error without what tensorstore adds; its type if empty."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    text = text.partition(" [")[0]
+    text = text.partition(" [")[0].partition(". See full")[0]
     return text if len(text) <= 200 else f"{text[:90]} ... {text[-100:]}"
