@@ -10,7 +10,10 @@ from compjax.types import Number, as_float
 
 
 def edm2_learning_rate(
-    peak: float, decay: float, batch: int, rampup_images: float = 10e6
+    peak: float | int,
+    decay: float | int,
+    batch: float | int,
+    rampup_images: float | int = 10e6,
 ) -> optax.Schedule:
     r"""The learning rate as a function of the number of updates made before.
 

@@ -18,6 +18,9 @@ from jaxtyping import PyTree
 
 from compjax.training.averaging import std_to_exp
 
+Numbers = Sequence[float] | Sequence[int] | np.ndarray
+"""A list of numbers, or an array of them."""
+
 
 def save_snapshot(
     directory: str | Path, step: int, averages: Mapping[float, PyTree]
@@ -124,7 +127,7 @@ def reconstruct(directory: str | Path, std: float, step: int | None = None) -> P
 
 
 def reconstruction_weights(
-    steps: Sequence[float], stds: Sequence[float], step: float, std: float
+    steps: Numbers, stds: Numbers, step: float | int, std: float
 ) -> np.ndarray:
     r"""How much each snapshot counts in the average that is reconstructed.
 
@@ -167,10 +170,8 @@ def _inner_products(ends: np.ndarray, gammas: np.ndarray) -> np.ndarray:
     """Of all pairs of profiles."""
     early, late = np.minimum.outer(ends, ends), np.maximum.outer(ends, ends)
     of_late = np.where(ends[:, None] < ends, gammas, gammas[:, None])
-    scale = np.multiply.outer(gammas + 1, gammas + 1)
-    return (
-        scale * (early / late) ** of_late / ((np.add.outer(gammas, gammas) + 1) * late)
-    )
+    scale = np.outer(gammas + 1, gammas + 1) / (np.add.outer(gammas, gammas) + 1)
+    return scale * (early / late) ** of_late / late
 
 
 def _path(directory: str | Path, step: int) -> Path:
