@@ -1,12 +1,14 @@
-"""How many multiply-adds a function makes: what utilisation is measured by."""
+"""How many multiply-adds a function makes, and how many the devices could make."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 
@@ -72,3 +74,31 @@ def _jaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
             yield value.jaxpr
         elif isinstance(value, Jaxpr):
             yield value
+
+
+def matmul_peak(dtype: Any, mesh: jax.sharding.Mesh) -> float:
+    """Floating-point operations a second of all devices of a mesh, measured.
+
+    Every device multiplies square matrices; the fastest of a few trials counts.  It
+    takes a fraction of a second, and is the peak that model utilisation is relative to.
+
+    Args:
+        dtype: Of the matrices; products of `bfloat16` are accumulated in float32.
+        mesh: Any mesh.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,))
+        >>> matmul_peak("float32", mesh) > 1e8
+        True
+    """
+    n = 1024 if jax.default_backend() == "cpu" else 8192
+    split = jax.NamedSharding(mesh, jax.P(mesh.axis_names))
+    ones = lambda: jnp.ones((mesh.size, n, n), dtype)
+    x = jax.jit(ones, out_shardings=split)()
+    multiply = jax.jit(lambda x: x @ x).lower(x).compile()
+    seconds = []
+    for _ in range(6):
+        started = time.perf_counter()
+        jax.block_until_ready(multiply(x))
+        seconds.append(time.perf_counter() - started)
+    return 2.0 * n**3 * mesh.size / min(seconds[1:])
