@@ -45,15 +45,15 @@ def _of_equation(equation: JaxprEqn) -> int:
     """The multiply-adds of one operation, those of the programs inside included."""
     params, name = equation.params, equation.primitive.name
     if name == "dot_general":
-        left, outputs = equation.invars[0].aval.shape, equation.outvars[0].aval.size
         (contracted, _), _ = params["dimension_numbers"]
-        return outputs * math.prod(left[axis] for axis in contracted)
+        left, output = _shape(equation.invars[0]), _shape(equation.outvars[0])
+        return math.prod(output) * math.prod(left[axis] for axis in contracted)
     if name == "conv_general_dilated":
-        kernel, outputs = equation.invars[1].aval, equation.outvars[0].aval.size
-        features = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+        kernel, output = _shape(equation.invars[1]), _shape(equation.outvars[0])
+        features = kernel[params["dimension_numbers"].rhs_spec[0]]
         # Zeros between the pixels of a dilated input are not multiplied.
         holes = math.prod(params["lhs_dilation"])
-        return outputs * kernel.size // (features * holes)
+        return math.prod(output) * math.prod(kernel) // (features * holes)
     inside = [_of_jaxpr(jaxpr) for jaxpr in _jaxprs(params)]
     if name == "scan":
         return params["length"] * sum(inside)
@@ -65,6 +65,11 @@ def _of_equation(equation: JaxprEqn) -> int:
             "take jax.lax.scan."
         )
     return sum(inside)
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    """Of an input or an output of an operation."""
+    return variable.aval.shape
 
 
 def _jaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from compjax.types import Number, as_float
+from compjax.types import as_float
 
 
 def edm2_learning_rate(
@@ -50,7 +52,7 @@ def edm2_learning_rate(
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}.")
 
-    def schedule(step: Number | Int[Array, ""]) -> Float[Array, ""]:
+    def schedule(step: Any) -> Float[Array, ""]:
         # Updates, not images, are counted: 2**31 images do not fit an int32.
         t = as_float(step)
         ramp = jnp.minimum(t * (batch / rampup_images), 1.0)

@@ -58,7 +58,7 @@ def save_snapshot(
         std_to_exp(std)
     path = _path(directory, step)
     if not path.exists():
-        ocp.save(path, {repr(float(std)): tree for std, tree in averages.items()})
+        ocp.save(str(path), {repr(float(std)): tree for std, tree in averages.items()})
 
 
 def snapshots(directory: str | Path) -> list[int]:
@@ -182,13 +182,12 @@ def _describe(path: Path) -> dict[str, PyTree]:
     """The trees of a snapshot by the width of their average, of shapes and dtypes."""
     from orbax.checkpoint import v1 as ocp
 
-    return ocp.metadata(path).metadata
+    return ocp.metadata(str(path)).metadata
 
 
 def _load(path: Path, like: dict[str, PyTree]) -> dict[str, PyTree]:
     """The trees of a snapshot, into the memory of the host."""
     from orbax.checkpoint import v1 as ocp
 
-    return ocp.load(
-        path, jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), like)
-    )
+    abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), like)
+    return ocp.load(str(path), abstract)
