@@ -208,19 +208,6 @@ class Checkpoints:
         return place
 
 
-def open_checkpoints(directory: str | Path, *, keep: int = 2) -> Any:
-    """The orbax checkpointer of a run; `Checkpoints` takes its place."""
-    from orbax.checkpoint import v1 as ocp  # slow to import
-
-    training: Any = ocp.training
-    return training.Checkpointer(
-        Path(directory).absolute(),
-        save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
-        preservation_policy=training.preservation_policies.LatestN(keep),
-        cleanup_tmp_directories=True,
-    )
-
-
 def restore(
     directory: str | Path, like: PyTree, sharding: jax.sharding.Sharding | None = None
 ) -> PyTree:
