@@ -141,3 +141,34 @@ def length_generalisation(
     ax.grid(alpha=0.3)
     ax.legend(fontsize=9, loc="center right", bbox_to_anchor=(1.0, 0.62))
     return figure
+
+
+def image_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Any:
+    """Images in labelled rows, as many to a row as there are.
+
+    Args:
+        rows: `{label: images [n, h, w, 3]}`, floats in [0, 1] or bytes, n the same.
+        title: Above the figure.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> import matplotlib; matplotlib.use("Agg")
+        >>> two = np.zeros((2, 4, 4, 3))
+        >>> len(image_rows({"examples": two, "samples": two}).axes)
+        4
+    """
+    from matplotlib.figure import Figure
+
+    count = max(len(images) for images in rows.values())
+    size = (0.9 * count + 0.9, 0.95 * len(rows) + 0.4)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    grid = figure.subplots(len(rows), count, squeeze=False)
+    for (label, images), line in zip(rows.items(), grid, strict=True):
+        for image, ax in zip(images, line, strict=True):
+            ax.imshow(image, interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    figure.suptitle(title)
+    return figure

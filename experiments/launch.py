@@ -12,13 +12,16 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
+from compjax import training
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
     """Parses `--config` and `--workdir`, then calls `main(config, workdir)`.
 
-    A mistake of the user, which is a ValueError, ends in one line and exit code 2.
+    A mistake of the user, which is a ValueError, ends in one line and exit code 2, and
+    so do a full disk and numbers that are not finite.
 
     Args:
         main: The experiment.
@@ -29,6 +32,9 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         return fail(f"unknown field of --config: {explain(error)}")
     workdir_flag = flags.DEFINE_string("workdir", None, "Where the run is kept.")
+    coordinator = flags.DEFINE_string("coordinator", None, "host:port of process 0.")
+    processes = flags.DEFINE_integer("processes", None, "How many make this run.")
+    process = flags.DEFINE_integer("process", None, "Which one this is, from 0.")
 
     def parse(argv: list[str]) -> list[str]:
         try:
@@ -50,8 +56,9 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
         if not jax.config.jax_compilation_cache_dir:
             jax.config.update("jax_compilation_cache_dir", str(cache / "compjax"))
         try:
+            training.initialize(coordinator.value, processes.value, process.value)
             main(config_flag.value, Path(workdir_flag.value))
-        except ValueError as error:
+        except (ValueError, OSError, FloatingPointError) as error:
             fail(explain(error))
 
     app.run(start, flags_parser=parse)

@@ -9,8 +9,10 @@ from compjax.training.averaging import (
 )
 from compjax.training.checkpoint import Checkpoints, restore
 from compjax.training.data import HostBatches, Prepared
+from compjax.training.distributed import initialize
+from compjax.training.flops import count_macs, matmul_peak
 from compjax.training.interruption import catch_sigterm
-from compjax.training.loop import train
+from compjax.training.loop import Evaluator, train
 from compjax.training.loss import draw_noise, loss_at
 from compjax.training.mesh import (
     everywhere,
@@ -23,6 +25,8 @@ from compjax.training.mesh import (
     split_batch,
 )
 from compjax.training.metrics import MetricsWriter, read_metrics
+from compjax.training.optimizer import edm2_adam, edm2_learning_rate
+from compjax.training.posthoc import reconstruct, save_snapshot
 from compjax.training.progress import Progress
 from compjax.training.state import TrainState, init_state
 from compjax.training.step import AFTER, BEFORE, Normalization, make_train_step
@@ -33,6 +37,7 @@ __all__ = [
     "BEFORE",
     "Average",
     "Checkpoints",
+    "Evaluator",
     "HostBatches",
     "LastUpdates",
     "MetricsWriter",
@@ -42,19 +47,26 @@ __all__ = [
     "Progress",
     "TrainState",
     "catch_sigterm",
+    "count_macs",
     "draw_noise",
+    "edm2_adam",
+    "edm2_learning_rate",
     "everywhere",
     "gather",
     "init_state",
+    "initialize",
     "keep_sharded",
     "loss_at",
     "make_mesh",
     "make_train_step",
+    "matmul_peak",
     "open_workdir",
     "over_batch",
     "placed_like",
     "read_metrics",
+    "reconstruct",
     "restore",
+    "save_snapshot",
     "sharded",
     "split_batch",
     "std_to_exp",

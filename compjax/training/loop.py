@@ -18,6 +18,7 @@ from compjax.training.checkpoint import Checkpoints
 from compjax.training.interruption import catch_sigterm
 from compjax.training.mesh import make_mesh, placed_like
 from compjax.training.metrics import MetricsWriter
+from compjax.training.posthoc import save_snapshot
 from compjax.training.progress import Progress
 from compjax.training.state import TrainState, init_state
 from compjax.training.step import AFTER, Batch, Normalization, make_train_step
@@ -193,8 +194,6 @@ def train(
                 if evaluating:
                     evaluate(step)
                 if snapping:
-                    from compjax.training.posthoc import save_snapshot
-
                     profiles = {
                         profile.std: average
                         for profile, average in zip(

@@ -1,0 +1,283 @@
+"""Train a denoiser of scenes; the same command resumes it.
+
+    python -m experiments.train --config=configs/train/laptop.py --workdir=runs/laptop
+
+Several processes are one run: under Slurm, MPI or Kubernetes they find each other;
+elsewhere each is told `--coordinator=host:port --processes=N --process=i`.
+"""
+
+import functools
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+import compjax as cj
+from compjax import datasets, networks, noise, scenes, training
+from experiments import evaluators, launch
+
+SETS = {
+    "background": datasets.BACKGROUND,
+    "single": datasets.SINGLE,
+    "cluttered": datasets.CLUTTERED,
+    "colored": datasets.COLORED,
+    "counts_all": datasets.COUNTS_ALL,
+    "counts_one": datasets.COUNTS_ONE,
+}
+
+
+class Run(NamedTuple):
+    """All that a configuration stands for.
+
+    Args:
+        module: The denoiser.
+        optimizer: Adam with EDM2's learning rate.
+        stream: Draws batches on the device, and turns data into images.
+        data: The stream, or batches from files.
+        averages: Of the parameters.
+        normalization: When weights return to their spheres.
+        mesh: Of devices.
+    """
+
+    module: networks.UNet
+    optimizer: optax.GradientTransformation
+    stream: datasets.Stream
+    data: Any
+    averages: tuple[training.Average, ...]
+    normalization: training.Normalization
+    mesh: jax.sharding.Mesh
+
+
+def main(config: ConfigDict, workdir: Path) -> None:
+    """Trains from the last checkpoint, or from the beginning, to the end."""
+    run, t = build(config), config.train
+    workdir = training.open_workdir(workdir, config.to_dict())
+    started = time.monotonic()
+    state = training.train(
+        jax.random.key(config.seed),
+        run.module,
+        run.optimizer,
+        run.data,
+        noise.LogNormal(t.noise_mean, t.noise_std),
+        steps=t.steps,
+        workdir=workdir,
+        averages=run.averages,
+        normalization=run.normalization,
+        noise_draws=t.noise_draws,
+        accumulate=t.accumulate,
+        mesh=run.mesh,
+        save_every=t.save_every,
+        keep=t.keep,
+        milestone_every=t.milestone_every or None,
+        snapshot_every=t.snapshot_every or None,
+        log_every=t.log_every,
+        evaluate_every=t.evaluate_every,
+        evaluators=[
+            evaluators.errors(config, run),
+            evaluators.sample_grid(config, run, workdir / "figures"),
+        ],
+        flops=flops(config, run),
+        peak=training.matmul_peak(run.module.dtype, run.mesh),
+    )
+    if jax.process_index() == 0:
+        report(config, workdir, int(state.step), time.monotonic() - started)
+
+
+def report(config: ConfigDict, workdir: Path, step: int, seconds: float) -> None:
+    """Says where the run stands, and what to do next."""
+    if step < config.train.steps:
+        print(f"stopped at step {step}; the same command goes on from there.")
+        return
+    results = {
+        "step": step,
+        "images_seen": step * config.data.batch * config.train.noise_draws,
+        "seconds_of_last_start": round(seconds, 1),
+        "seed": config.seed,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "versions": {"compjax": cj.__version__, "jax": jax.__version__},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    training.write_json(workdir / "results.json", results)
+    print(f"finished: {workdir}\npictures: {workdir / 'figures'}")
+    print(f"weights:  python -m experiments.export --workdir={workdir} --out=WEIGHTS")
+
+
+def chosen(name: str, value: str, choices: dict[str, Any]) -> Any:
+    """What a name in a configuration stands for."""
+    if value not in choices:
+        raise ValueError(
+            f"config.{name} is {value!r}; choose one of {', '.join(choices)}."
+        )
+    return choices[value]
+
+
+def build(config: ConfigDict) -> Run:
+    """The parts of the run of a configuration; nothing is computed yet.
+
+    Raises:
+        ValueError: If a field has a value that cannot be.
+    """
+    check(config)
+    mesh = training.make_mesh(config.data.batch, config.mesh.fsdp)
+    stream = make_stream(config, mesh)
+    data = read_files(config, stream, mesh) if config.data.files else stream
+    return Run(
+        module=make_module(config, stream),
+        optimizer=make_optimizer(config),
+        stream=stream,
+        data=data,
+        averages=make_averages(config),
+        normalization=chosen(
+            "train.normalization", config.train.normalization, NORMALIZATIONS
+        ),
+        mesh=mesh,
+    )
+
+
+NORMALIZATIONS = {"after": training.AFTER, "before": training.BEFORE}
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a ValueError for numbers that would fail late, or train nothing."""
+    least = {
+        "data.batch": 1,
+        "data.size": 8,
+        "train.steps": 1,
+        "train.save_every": 1,
+        "train.evaluate_every": 1,
+        "train.log_every": 1,
+        "train.keep": 1,
+        "sample.images": 1,
+        "sample.steps": 2,
+    }
+    for name, number in least.items():
+        section, field = name.split(".")
+        if (value := config[section][field]) < number:
+            raise ValueError(f"config.{name} must be at least {number}, got {value}.")
+
+
+def make_stream(config: ConfigDict, mesh: jax.sharding.Mesh) -> datasets.Stream:
+    """What is drawn, and how images become data."""
+    d = config.data
+    recipe = chosen("data.set", d.set, SETS)
+    if d.label:
+        recipe = recipe._replace(label=chosen("data.label", d.label, LABELS))
+    return datasets.Stream(
+        recipe,
+        (d.size, d.size),
+        d.batch,
+        draw=chosen("data.draw", d.draw, DRAWS),
+        empty=d.empty,
+        null=d.null,
+        jitter=d.jitter,
+        mesh=mesh if mesh.size > 1 else None,
+    )
+
+
+LABELS = {
+    label.__name__: label
+    for label in (
+        datasets.location_of_one,
+        datasets.locations_of_one,
+        datasets.locations_of_all,
+        datasets.bumps_of_one,
+        datasets.bumps_of_all,
+        datasets.color_of_one,
+        datasets.colors_of_all,
+    )
+}
+DRAWS = {
+    "clevr": scenes.sample,
+    "clevr_visible": scenes.sample_visible,
+    "plain": datasets.streams.sample_plain,
+}
+
+
+def read_files(
+    config: ConfigDict, stream: datasets.Stream, mesh: jax.sharding.Mesh
+) -> training.HostBatches:
+    """Batches of a set that `experiments.scenes.generate` wrote."""
+    d = config.data
+    source = datasets.open_set(d.files)
+    batches = datasets.pipeline(source, d.batch, config.seed, stream.size)
+    prepare = functools.partial(
+        datasets.labelled, label=stream.recipe.label, null=d.null
+    )
+    return training.HostBatches(iter(batches), prepare, mesh)
+
+
+def make_module(config: ConfigDict, stream: datasets.Stream) -> networks.UNet:
+    """The network: a preset of EDM2 or one of its own, for the stream's conditions."""
+    n = config.network
+    x0, condition = jax.eval_shape(stream, jax.random.key(0))
+    image = x0.shape[1:]
+    if condition.ndim == 4 and condition.shape[1:3] == image[:2]:
+        told = {"condition_channels": condition.shape[-1]}
+    else:
+        told = {"label_dim": math.prod(condition.shape[1:])}
+    fields = told | {
+        "dtype": chosen("network.dtype", n.dtype, DTYPES),
+        "wrap": chosen("network.memory", n.memory, MEMORY),
+    }
+    if n.preset:
+        return networks.edm2.preset(n.preset, image[0], image[2]).clone(**fields)
+    return networks.UNet(
+        channels=n.channels,
+        channel_mult=tuple(n.channel_mult),
+        num_blocks=n.num_blocks,
+        attn_resolutions=tuple(n.attn_resolutions),
+        channels_per_head=n.channels_per_head,
+        patch=n.patch,
+        dropout=n.dropout,
+        image=image,
+        **fields,
+    )
+
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+MEMORY = {"keep": networks.edm2.as_it_is, "recompute": nn.remat}
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Adam; the learning rate rises, stays, and decays as EDM2's does."""
+    t = config.train
+    rate = training.edm2_learning_rate(
+        t.learning_rate,
+        t.decay,
+        config.data.batch * t.noise_draws,
+        t.rampup_images,
+    )
+    return training.edm2_adam(rate)
+
+
+def make_averages(config: ConfigDict) -> tuple[training.Average, ...]:
+    """The last updates' mean, if there is one, comes first: it is sampled with."""
+    t = config.train
+    powers = tuple(training.PowerFunction(std) for std in t.average_stds)
+    if t.average_last:
+        return (training.LastUpdates(t.average_last, t.steps), *powers)
+    if not powers:
+        raise ValueError("config.train: give average_last or average_stds.")
+    return powers
+
+
+def flops(config: ConfigDict, run: Run) -> float:
+    """Floating-point operations of one update of the model: three forward passes."""
+    x0, condition = jax.eval_shape(run.stream, jax.random.key(0))
+    one = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype),
+        (x0, condition),
+    )
+    variables = jax.eval_shape(run.module.init, jax.random.key(0), one[0], 1.0, one[1])
+    macs = training.count_macs(run.module.apply, variables, one[0], 1.0, one[1])
+    return 6.0 * macs * x0.shape[0] * config.train.noise_draws
+
+
+if __name__ == "__main__":
+    launch.run(main, "train/laptop.py")
