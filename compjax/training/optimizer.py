@@ -35,7 +35,7 @@ def edm2_learning_rate(
     Raises:
         ValueError: If a number is not positive.
 
-    Source: Karras et al. 2024 (EDM2, 2312.02696), eq. 67, and the ramp of its code.
+    Source: Karras et al. 2024 (EDM2, 2312.02696); the ramp is that of its code.
 
     Example:
         >>> schedule = edm2_learning_rate(0.012, decay=35_000, batch=2048)
@@ -67,7 +67,7 @@ def edm2_adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransforma
     Args:
         learning_rate: A number, or a schedule such as `edm2_learning_rate`.
 
-    Source: Karras et al. 2024 (EDM2, 2312.02696), table 6.
+    Source: Karras et al. 2024 (EDM2, 2312.02696).
 
     Example:
         >>> optimizer = edm2_adam(0.01)

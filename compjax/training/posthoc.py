@@ -89,7 +89,8 @@ def reconstruct(directory: str | Path, std: float, step: int | None = None) -> P
         The parameters, float32, in the memory of the host.
 
     Raises:
-        ValueError: If `std` is out of range, or there is no snapshot of this step.
+        ValueError: If `std` is out of range, there is no snapshot of this step, or the
+            snapshots are of different networks.
 
     Example:
         >>> import tempfile
@@ -113,6 +114,7 @@ def reconstruct(directory: str | Path, std: float, step: int | None = None) -> P
             f"No snapshot of step {end} in {directory}; there are {steps}."
         )
     described = {s: _describe(_path(directory, s)) for s in steps if s <= end}
+    _check_alike(described, directory)
     inputs = [(s, name) for s, trees in described.items() for name in trees]
     weights = reconstruction_weights(
         [s for s, _ in inputs], [float(name) for _, name in inputs], end, std
@@ -183,6 +185,16 @@ def _describe(path: Path) -> dict[str, PyTree]:
     from orbax.checkpoint import v1 as ocp
 
     return ocp.metadata(str(path)).metadata
+
+
+def _check_alike(described: dict[int, dict[str, PyTree]], directory: Any) -> None:
+    """Raises a ValueError unless all trees of all snapshots have the same shapes."""
+    trees = [tree for snapshot in described.values() for tree in snapshot.values()]
+    if len({str(jax.tree.map(lambda leaf: leaf.shape, tree)) for tree in trees}) > 1:
+        raise ValueError(
+            f"{directory} holds snapshots of different networks; give every run a "
+            "directory of its own."
+        )
 
 
 def _load(path: Path, like: dict[str, PyTree]) -> dict[str, PyTree]:

@@ -111,10 +111,15 @@ def test_errors_say_what_there_is(kept, tmp_path):
     with pytest.raises(ValueError, match="holds no snapshots"):
         reconstruct(tmp_path / "nothing", 0.1)
     assert not (tmp_path / "nothing").exists()
-    with pytest.raises(ValueError, match=r"No snapshot of step 15 .* there are \[10, 20"):
+    with pytest.raises(ValueError, match=r"of step 15 .* there are \[10, 20"):
         reconstruct(kept, 0.1, 15)
     with pytest.raises(ValueError, match=r"got 0\.3"):
         reconstruct(kept, 0.3)
+    for step, size in ((10, 3), (20, 1)):  # which would broadcast
+        save_snapshot(tmp_path, step, {0.1: {"w": jnp.ones(size)}})
+    assert reconstruct(tmp_path, 0.1, 10)["w"].shape == (3,)
+    with pytest.raises(ValueError, match="different networks"):
+        reconstruct(tmp_path, 0.1)
     with pytest.raises(ValueError, match="got step 0 and 1 averages"):
         save_snapshot(tmp_path, 0, {0.1: {}})
     with pytest.raises(ValueError, match="got step 5 and 0 averages"):

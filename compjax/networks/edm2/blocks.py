@@ -3,7 +3,7 @@ r"""The blocks of EDM2's U-Net, which add residual branches and attention to ima
 Reading order: the residual branch and the attention that both halves share, a block of
 the encoder, a block of the decoder.
 
-Source: Karras et al. 2024 (EDM2, 2312.02696), figure 21.
+Source: Karras et al. 2024 (EDM2, 2312.02696), config G.
 """
 
 from __future__ import annotations

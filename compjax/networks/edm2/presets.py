@@ -32,27 +32,27 @@ class Preset(NamedTuple):
 BATCH = 2048
 """Images in a batch; the learning rates of all presets are for this size."""
 
-MI = 2**20
+_MI = 2**20
 
 PRESETS = {
     # Latents of images of 512 x 512: 64 x 64, 4 channels.
-    "img512-xxs": Preset(64, 0.0170, 70_000, 0.0, -0.4, 1.0, 2048 * MI),
-    "img512-xs": Preset(128, 0.0120, 70_000, 0.0, -0.4, 1.0, 2048 * MI),
-    "img512-s": Preset(192, 0.0100, 70_000, 0.0, -0.4, 1.0, 2048 * MI),
-    "img512-m": Preset(256, 0.0090, 70_000, 0.1, -0.4, 1.0, 2048 * MI),
-    "img512-l": Preset(320, 0.0080, 70_000, 0.1, -0.4, 1.0, 1792 * MI),
-    "img512-xl": Preset(384, 0.0070, 70_000, 0.1, -0.4, 1.0, 1280 * MI),
-    "img512-xxl": Preset(448, 0.0065, 70_000, 0.1, -0.4, 1.0, 896 * MI),
+    "img512-xxs": Preset(64, 0.0170, 70_000, 0.0, -0.4, 1.0, 2048 * _MI),
+    "img512-xs": Preset(128, 0.0120, 70_000, 0.0, -0.4, 1.0, 2048 * _MI),
+    "img512-s": Preset(192, 0.0100, 70_000, 0.0, -0.4, 1.0, 2048 * _MI),
+    "img512-m": Preset(256, 0.0090, 70_000, 0.1, -0.4, 1.0, 2048 * _MI),
+    "img512-l": Preset(320, 0.0080, 70_000, 0.1, -0.4, 1.0, 1792 * _MI),
+    "img512-xl": Preset(384, 0.0070, 70_000, 0.1, -0.4, 1.0, 1280 * _MI),
+    "img512-xxl": Preset(448, 0.0065, 70_000, 0.1, -0.4, 1.0, 896 * _MI),
     # Images of 64 x 64, 3 channels.
-    "img64-xs": Preset(128, 0.0120, 35_000, 0.0, -0.8, 1.6, 1024 * MI),
-    "img64-s": Preset(192, 0.0100, 35_000, 0.0, -0.8, 1.6, 1024 * MI),
-    "img64-m": Preset(256, 0.0090, 35_000, 0.1, -0.8, 1.6, 2048 * MI),
-    "img64-l": Preset(320, 0.0080, 35_000, 0.1, -0.8, 1.6, 1024 * MI),
-    "img64-xl": Preset(384, 0.0070, 35_000, 0.1, -0.8, 1.6, 640 * MI),
+    "img64-xs": Preset(128, 0.0120, 35_000, 0.0, -0.8, 1.6, 1024 * _MI),
+    "img64-s": Preset(192, 0.0100, 35_000, 0.0, -0.8, 1.6, 1024 * _MI),
+    "img64-m": Preset(256, 0.0090, 35_000, 0.1, -0.8, 1.6, 2048 * _MI),
+    "img64-l": Preset(320, 0.0080, 35_000, 0.1, -0.8, 1.6, 1024 * _MI),
+    "img64-xl": Preset(384, 0.0070, 35_000, 0.1, -0.8, 1.6, 640 * _MI),
 }
 """All of them by name.
 
-Source: Karras et al. 2024 (EDM2, 2312.02696), table 6.
+Source: Karras et al. 2024 (EDM2, 2312.02696), and its released code.
 """
 
 
@@ -70,7 +70,7 @@ def preset(name: str, resolution: int, channels: int = 3, label_dim: int = 0) ->
     Raises:
         ValueError: If there is no such preset, or images of this size do not fit.
 
-    Source: Karras et al. 2024 (EDM2, 2312.02696), table 6.
+    Source: Karras et al. 2024 (EDM2, 2312.02696), and its released code.
 
     Example:
         >>> preset("img64-xs", 64, label_dim=1000).image
