@@ -15,7 +15,7 @@ from compjax.compose.weighted import (
     contract,
     show_weights,
 )
-from compjax.scores import check_score
+from compjax.scores import check_score, condition
 from compjax.types import Condition, ConditionalScore, ScoreFn, Sigma, pytree, static
 
 
@@ -32,6 +32,7 @@ class ConditionSum:
         conditions: Every leaf `[n, b or 1, ...]`.
         weights: What `as_weights` returns.
         chunk: How many conditions to evaluate at a time; None for all.
+        place: How the conditions are split over devices; None if they are not.
     """
 
     score: Any
@@ -39,6 +40,7 @@ class ConditionSum:
     conditions: Condition
     weights: Any
     chunk: int | None = static()
+    place: jax.NamedSharding | None = static()
 
     def coefficients(self, sigma: Sigma) -> Array:
         """The coefficients of background and conditions, `[k + 1]` or `[k + 1, b]`."""
@@ -75,17 +77,22 @@ class ConditionSum:
         """`fn(x, sigma, c)` for every condition: `[n, b, ...]`."""
         n = _stacked(self.conditions, "conditions")
         if self.chunk is None or n <= self.chunk:
-            return _evaluate_together(fn, x, sigma, self.conditions)
+            return self._together(fn, x, sigma, self.conditions)
         full = n - n % self.chunk
         groups = jax.tree.map(
             lambda c: c[:full].reshape((-1, self.chunk) + c.shape[1:]), self.conditions
         )
-        values = jax.lax.map(lambda c: _evaluate_together(fn, x, sigma, c), groups)
+        values = jax.lax.map(lambda c: self._together(fn, x, sigma, c), groups)
         values = values.reshape((full,) + values.shape[2:])
         if full == n:
             return values
         rest = jax.tree.map(lambda c: c[full:], self.conditions)
-        return jnp.concatenate([values, _evaluate_together(fn, x, sigma, rest)])
+        return jnp.concatenate([values, self._together(fn, x, sigma, rest)])
+
+    def _together(self, fn: Any, x: Array, sigma: Sigma, some: Condition) -> Array:
+        if self.place is None:
+            return _evaluate_together(fn, x, sigma, some)
+        return _evaluate_apart(fn, x, sigma, some, self.place)
 
     def __repr__(self) -> str:
         n = _stacked(self.conditions, "conditions")
@@ -101,22 +108,66 @@ def _evaluate_together(fn: Any, x: Array, sigma: Sigma, conditions: Condition) -
 
     That order lets a batch that is sharded over devices stay where it is.
     """
-    b = x.shape[0]
-    n = _stacked(conditions, "conditions")
+    b, n = x.shape[0], _stacked(conditions, "conditions")
 
     def flatten(c: Array) -> Array:
-        if c.shape[1] not in (1, b):
-            raise ValueError(
-                f"A condition leaf of shape {c.shape} does not fit a batch of {b}: "
-                "leaves are [k, b or 1, ...]."
-            )
-        c = jnp.moveaxis(jnp.broadcast_to(c, (n, b) + c.shape[2:]), 0, 1)
+        c = jnp.moveaxis(_for_each_sample(c, b), 0, 1)
         return c.reshape((b * n,) + c.shape[2:])
 
     repeated = jnp.repeat(x, n, axis=0)
     levels = sigma if jnp.ndim(sigma) == 0 else jnp.repeat(jnp.asarray(sigma), n)
     values = fn(repeated, levels, jax.tree.map(flatten, conditions))
     return jnp.moveaxis(values.reshape((b, n) + values.shape[1:]), 1, 0)
+
+
+def _evaluate_apart(
+    fn: Any,
+    x: Array,
+    sigma: Sigma,
+    conditions: Condition,
+    place: jax.NamedSharding,
+) -> Array:
+    """One call on a batch of `n * b`; the samples of a condition are neighbours.
+
+    That order lets conditions that are sharded over devices stay where they are; every
+    device sees all samples.
+    """
+    b, n = x.shape[0], _stacked(conditions, "conditions")
+
+    def split(a: Array) -> Array:
+        return jax.lax.with_sharding_constraint(a, place)
+
+    def flatten(c: Array) -> Array:
+        c = _for_each_sample(c, b)
+        return split(c.reshape((n * b,) + c.shape[2:]))
+
+    def repeat(a: Array) -> Array:
+        return split(jnp.tile(a, (n,) + (1,) * (a.ndim - 1)))
+
+    levels = sigma if jnp.ndim(sigma) == 0 else repeat(jnp.asarray(sigma))
+    values = split(fn(repeat(x), levels, jax.tree.map(flatten, conditions)))
+    return values.reshape((n, b) + values.shape[1:])
+
+
+def _for_each_sample(c: Array, b: int) -> Array:
+    """Stacked conditions `[n, b or 1, ...]` as `[n, b, ...]`."""
+    if c.shape[1] not in (1, b):
+        raise ValueError(
+            f"A condition leaf of shape {c.shape} does not fit a batch of {b}: "
+            "leaves are [k, b or 1, ...]."
+        )
+    return jnp.broadcast_to(c, (c.shape[0], b) + c.shape[2:])
+
+
+def _place(conditions: Condition) -> jax.NamedSharding | None:
+    """How concrete conditions are split over devices along k; None if they are not."""
+    # A tracer does not tell: inside jit the batch stays where it is.
+    found = getattr(jax.tree.leaves(conditions)[0], "sharding", None)
+    if not isinstance(found, jax.NamedSharding) or found.is_fully_replicated:
+        return None
+    if not found.spec[0]:
+        return None
+    return jax.NamedSharding(found.mesh, jax.P(found.spec[0]))
 
 
 def _stacked(conditions: Condition, name: str) -> int:
@@ -145,6 +196,11 @@ def compose_conditions(
     Equal to `compose` of the bound scores, but the network sees one batch of
     `(k + 1) * b`.  Conditions of weight zero cost time and change nothing, so one
     compiled program serves every number of conditions up to k.
+
+    A batch that is sharded over devices stays sharded.  So do conditions that are
+    sharded along k, which is the thing to do where k is large and the batch small: each
+    device evaluates its conditions for all samples, and a background condition costs
+    one more call.
 
     Args:
         score: A conditional score `(x, sigma, condition) -> [b, *d]`.
@@ -176,9 +232,18 @@ def compose_conditions(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}.")
     weights = as_weights(weights, k)
+    place = _place(conditions)
+    if place is not None:
+        if chunk is not None and chunk % (k // place.shard_shape((k,))[0]):
+            raise ValueError(
+                f"chunk = {chunk} does not split over the devices of the conditions: "
+                "give a multiple of their number, or None."
+            )
+        if not callable(background):
+            background = condition(score, background)
     if callable(background):
         check_score(background, "the background")
-        return ConditionSum(score, background, conditions, weights, chunk)
+        return ConditionSum(score, background, conditions, weights, chunk, place)
     try:
         conditions = jax.tree.map(_prepend, background, conditions)
     except (ValueError, TypeError) as error:
@@ -186,7 +251,7 @@ def compose_conditions(
             "The background condition must have the structure and shapes of one "
             f"stacked condition: {error}"
         ) from error
-    return ConditionSum(score, None, conditions, weights, chunk)
+    return ConditionSum(score, None, conditions, weights, chunk, None)
 
 
 def _prepend(first: Any, rest: Any) -> Array:

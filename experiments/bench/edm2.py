@@ -61,6 +61,7 @@ class Task(NamedTuple):
     """A program to measure: `fn(*args)`, in which `forwards` images pass the network.
 
     With `carries`, the first argument is donated, and replaced by the first result.
+    With `loops`, XLA counts what a turn of its loop moves, once, and not all turns.
     """
 
     fn: Callable[..., Any]
@@ -68,14 +69,32 @@ class Task(NamedTuple):
     forwards: float
     images: int
     carries: bool = False
+    loops: bool = False
 
 
 def bandwidth() -> float:
     """Bytes a second of `a + 2 b` on large arrays: two reads and one write."""
     size = 2**26 if jax.default_backend() == "cpu" else 2**29
-    a, b = jnp.ones(size), jnp.ones(size)
-    triad = jax.jit(lambda a, b: a + 2 * b)
-    return 3 * a.nbytes / min(seconds(lambda: triad(a, b), 6)[1:])
+    a, b = [jnp.ones(size)], jnp.ones(size)
+    triad = jax.jit(lambda a, b: a + 2 * b, donate_argnums=0)
+
+    def once() -> jax.Array:
+        a[0] = triad(a[0], b)
+        return a[0]
+
+    return 3 * b.nbytes / min(seconds(once, 8)[1:])
+
+
+def matmul(dtype: str) -> float:
+    """FLOP/s of a product of large square matrices, the fastest of a few.
+
+    `training.matmul_peak` measures it for a mesh; one product of two dimensions uses
+    all cores of a CPU, which a batch of one does not.
+    """
+    n = 2048 if jax.default_backend() == "cpu" else 8192
+    a = jax.random.normal(jax.random.key(0), (n, n), dtype)
+    product = jax.jit(jnp.matmul)
+    return 2 * n**3 / min(seconds(lambda: product(a, a), 8)[1:])
 
 
 def seconds(call: Callable[[], Any], rounds: int, budget: float = 1e9) -> list[float]:
@@ -115,7 +134,8 @@ def sample(module: UNet, state: Any, batch: int) -> Task:
         return cj.sample(key, score, heun, x.shape, sigmas)[0]
 
     network = cj.Network(module, state.params)
-    return Task(draw, (jax.random.key(0), network, labels), 63 * batch, batch)
+    args = (jax.random.key(0), network, labels)
+    return Task(draw, args, 63 * batch, batch, loops=True)
 
 
 def composition(module: UNet, state: Any, batch: int) -> Task:
@@ -188,8 +208,7 @@ def measure(task: Task, macs: int, device: Device, rounds: int) -> dict[str, Any
     times = seconds(call, rounds + 1, budget=60.0)
     run = float(np.median(times[1:] or times))
     flops = 2.0 * macs * task.forwards
-    # XLA counts what a loop moves once, so that only straight programs have a roofline.
-    cost = {} if "while(" in compiled.as_text() else compiled.cost_analysis() or {}
+    cost = {} if task.loops else compiled.cost_analysis() or {}
     moved = float(cost.get("bytes accessed", np.nan))
     memory = compiled.memory_analysis()
     resident = memory.argument_size_in_bytes + memory.output_size_in_bytes
@@ -318,8 +337,7 @@ def main() -> None:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
     kept = read(options.out, machine)
-    one = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,), devices=[chip])
-    device = Device(training.matmul_peak(options.dtype, one), bandwidth())
+    device = Device(matmul(options.dtype), bandwidth())
     print(", ".join(f"{name}: {value}" for name, value in machine.items()))
     print(
         f"measured: {device.peak / 1e12:.2f} TFLOP/s {options.dtype} matrix product, "

@@ -21,8 +21,9 @@ class Setting(NamedTuple):
 
 def widths(devices: int) -> dict[str, int]:
     """Over how many devices each layout splits the state."""
-    mixed = {"mixed": devices // 2} if devices >= 4 else {}
-    return {"data-parallel": 1} | mixed | {"fully sharded": devices}
+    split = {"mixed": devices // 2, "fully sharded": devices}
+    apart = {name: fsdp for name, fsdp in split.items() if fsdp > 1}
+    return {"data-parallel": 1} | apart
 
 
 def compile_step(module: UNet, batch: int, fsdp: int) -> Setting:

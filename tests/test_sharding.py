@@ -1,0 +1,138 @@
+"""Sampling and composition on four devices: the same answer, and a quarter of the work.
+
+The work is read from the compiled program: the batch of the network's first convolution
+on one device.
+"""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compjax as cj
+from compjax.networks import UNet
+from compjax.training import everywhere, make_mesh, over_batch
+
+MODULE = UNet(
+    channels=8,
+    channel_mult=(1,),
+    num_blocks=0,
+    attn_resolutions=(),
+    channels_per_head=8,
+    label_dim=4,
+)
+SIGMA = 1.0
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A network whose output is not zero, as it is at initialisation."""
+    x, labels = jnp.ones((1, 4, 4, 3)), jnp.ones((1, 4))
+    params = jax.jit(MODULE.init)(jax.random.key(0), x, 1.0, labels)["params"]
+    return cj.Network(MODULE, jax.tree.map(lambda p: p + 0.5 * (p.ndim == 0), params))
+
+
+def noise(*shape):
+    return jax.random.normal(jax.random.key(1), shape)
+
+
+@jax.jit
+def evaluate(score, x):
+    return score(x, jnp.float32(SIGMA))
+
+
+def batches_of_first_convolution(compiled):
+    """The batch sizes in which one device evaluates the first layer, 4 x 4 -> 4 x 4."""
+    results = re.findall(
+        r" = f32\[(\d+),4,4,8\].*(?:convolution|fusion)\(.*encoder0_conv",
+        compiled.as_text(),
+    )
+    return {int(n) for n in results}
+
+
+def assert_same(actual, expected):
+    # The same sums of up to 8 * 9 products in float32, perhaps in another order.
+    scale = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=72 * 1.2e-7 * scale)
+
+
+def test_a_sharded_batch_is_sampled_in_parts(network):
+    mesh = make_mesh(fsdp=2)
+    sharding = over_batch(mesh)
+    labels = jax.nn.one_hot(jnp.arange(8) % 4, 4)
+    shape, sigmas = (8, 4, 4, 3), cj.karras_sigmas(4)
+
+    def draw(network, labels, sharding):
+        key, heun = jax.random.key(0), cj.samplers.Heun()
+        score = cj.condition(network, labels)
+        return cj.sample(key, score, heun, shape, sigmas, sharding=sharding)[0]
+
+    expected = draw(network, labels, None)
+    placed = jax.device_put((network, labels), everywhere(mesh))
+    actual = draw(*placed, sharding)
+    assert actual.sharding.is_equivalent_to(sharding, actual.ndim)
+    # Seven evaluations: Heun's corrections amplify what rounding each leaves.
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+    drawn = jax.jit(draw, static_argnums=2).lower(*placed, sharding).compile()
+    assert batches_of_first_convolution(drawn) == {2}
+
+
+@pytest.mark.parametrize("conditions_lead_with", [1, 8])
+def test_a_sharded_batch_is_composed_in_parts(network, conditions_lead_with):
+    mesh = make_mesh()
+    x, conditions = noise(8, 4, 4, 3), noise(3, conditions_lead_with, 4)
+    composed = cj.compose_conditions(network, jnp.zeros((1, 4)), conditions)
+    placed = jax.device_put(composed, everywhere(mesh))
+    x_placed = jax.device_put(x, over_batch(mesh))
+    compiled = evaluate.lower(placed, x_placed).compile()
+    assert batches_of_first_convolution(compiled) == {2 * 4}
+    actual = compiled(placed, x_placed)
+    assert actual.sharding.is_equivalent_to(over_batch(mesh), actual.ndim)
+    assert_same(actual, evaluate(composed, x))
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_many_conditions_are_split_over_the_devices(network, batch, chunk):
+    mesh = make_mesh()
+    x, conditions = noise(batch, 4, 4, 3), noise(8, 1, 4)
+    background, weights = jnp.zeros((1, 4)), jnp.linspace(0.1, 0.9, 8)
+    whole = cj.compose_conditions(network, background, conditions, weights)
+    split = cj.compose_conditions(
+        jax.device_put(network, everywhere(mesh)),
+        background,
+        jax.device_put(conditions, over_batch(mesh)),
+        weights,
+        chunk=chunk,
+    )
+    x_placed = jax.device_put(x, everywhere(mesh))
+    compiled = evaluate.lower(split, x_placed).compile()
+    # A quarter of the conditions for all samples; and the background, on every device.
+    assert batches_of_first_convolution(compiled) == {(chunk or 8) // 4 * batch, batch}
+    assert_same(compiled(split, x_placed), evaluate(whole, x))
+    parts = jax.jit(lambda score, x: score.parts(x, SIGMA))
+    assert_same(parts(split, x_placed), parts(whole, x))
+
+
+def test_levels_and_weights_of_each_sample_with_split_conditions(network):
+    mesh = make_mesh()
+    x, conditions = noise(2, 4, 4, 3), noise(4, 2, 4)
+    sigma, weights = jnp.array([0.5, 2.0]), jnp.linspace(0.0, 1.0, 8).reshape(4, 2)
+    score = jax.jit(lambda composed, x: composed(x, sigma))
+    whole = cj.compose_conditions(network, jnp.zeros((1, 4)), conditions, weights)
+    split = cj.compose_conditions(
+        jax.device_put(network, everywhere(mesh)),
+        jnp.zeros((1, 4)),
+        jax.device_put(conditions, over_batch(mesh)),
+        weights,
+    )
+    placed = jax.device_put(x, everywhere(mesh))
+    assert_same(score(split, placed), score(whole, x))
+
+
+def test_a_chunk_that_the_devices_cannot_share(network):
+    conditions = jax.device_put(noise(8, 1, 4), over_batch(make_mesh()))
+    with pytest.raises(ValueError, match="chunk = 3 does not split"):
+        cj.compose_conditions(network, jnp.zeros((1, 4)), conditions, chunk=3)
