@@ -187,7 +187,9 @@ def _describe(path: Path) -> dict[str, PyTree]:
     return ocp.metadata(str(path)).metadata
 
 
-def _check_alike(described: dict[int, dict[str, PyTree]], directory: Any) -> None:
+def _check_alike(
+    described: dict[int, dict[str, PyTree]], directory: str | Path
+) -> None:
     """Raises a ValueError unless all trees of all snapshots have the same shapes."""
     trees = [tree for snapshot in described.values() for tree in snapshot.values()]
     if len({str(jax.tree.map(lambda leaf: leaf.shape, tree)) for tree in trees}) > 1:
