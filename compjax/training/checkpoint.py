@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ class Checkpoints:
                 what was saved is not like `like`.
         """
         self.wait()
-        found, damaged = _newest(self._checkpointer, like)
+        found, damaged = _newest(self._directory, like, self.steps)
         if found is None:
             kept = self._directory / "damaged"
             if damaged or kept.is_dir():
@@ -209,7 +209,10 @@ class Checkpoints:
 
 
 def restore(
-    directory: str | Path, like: PyTree, sharding: jax.sharding.Sharding | None = None
+    directory: str | Path,
+    like: PyTree,
+    sharding: jax.sharding.Sharding | None = None,
+    step: int | None = None,
 ) -> PyTree:
     """The newest whole checkpoint of a directory, which is left as it is.
 
@@ -218,12 +221,13 @@ def restore(
         like: A tree of arrays, or of their shapes and dtypes (`jax.eval_shape`), that
             says what is restored and, by its shardings, onto which devices.
         sharding: Of the leaves of `like` that have none; the first device if None.
+        step: Of the checkpoint that is wanted in place of the newest.
 
     Returns:
         A tree like `like`.
 
     Raises:
-        ValueError: If there is no checkpoint, none can be read, or it is not like
+        ValueError: If there is no such checkpoint, none can be read, or it is not like
             `like`.
 
     Example:
@@ -237,10 +241,17 @@ def restore(
     directory = Path(directory)
     if directory.is_dir():  # opening it would create it
         with ocp.training.Checkpointer(str(directory.absolute())) as checkpointer:
-            found, damaged = _newest(checkpointer, abstract(like, sharding))
-        for step, problem in damaged.items() if found else ():
+            steps = [found.step for found in checkpointer.checkpoints]
+        if step is not None and step not in steps:
+            raise ValueError(
+                f"{directory} holds no checkpoint of step {step}: choose one of "
+                f"{steps}."
+            )
+        steps = steps if step is None else [step]
+        found, damaged = _newest(directory.absolute(), abstract(like, sharding), steps)
+        for number, problem in damaged.items() if found else ():
             _say(
-                f"WARNING: the checkpoint of step {step} in {directory} is damaged "
+                f"WARNING: the checkpoint of step {number} in {directory} is damaged "
                 f"({problem}); an older one is used."
             )
         if found is not None:
@@ -273,29 +284,27 @@ def abstract(tree: PyTree, sharding: jax.sharding.Sharding | None = None) -> PyT
 
 
 def _newest(
-    checkpointer: Any, like: PyTree
+    directory: Path, like: PyTree, steps: Sequence[int]
 ) -> tuple[tuple[int, PyTree, dict[str, Any]] | None, dict[int, str]]:
     """The newest whole checkpoint, and what is wrong with those that are newer."""
     like, damaged = abstract(like), {}
-    for checkpoint in reversed(checkpointer.checkpoints):
-        problem, state, record = _read(checkpointer, checkpoint.step, like)
+    for step in reversed(steps):
+        problem, state, record = _read(directory / str(step), like)
         if not problem:
-            return (checkpoint.step, state, record), damaged
-        damaged[checkpoint.step] = problem
+            return (step, state, record), damaged
+        damaged[step] = problem
     return None, damaged
 
 
-def _read(
-    checkpointer: Any, step: int, like: PyTree
-) -> tuple[str, PyTree, dict[str, Any]]:
+def _read(place: Path, like: PyTree) -> tuple[str, PyTree, dict[str, Any]]:
     """What is wrong with a checkpoint, or nothing; its state; and its record.
 
     Several processes agree on what is wrong, as each sees only its part of the arrays.
     """
     from orbax.checkpoint import v1 as ocp
 
-    place, me = Path(checkpointer.directory) / str(step), jax.process_index()
-    problem, record = _attempt(lambda: verified(ocp.metadata(place).custom_metadata))
+    me, file = jax.process_index(), str(place)
+    problem, record = _attempt(lambda: verified(ocp.metadata(file).custom_metadata))
     if problem:
         return problem, None, {}
     demand_fit(record["arrays"], like, place)
@@ -304,7 +313,7 @@ def _read(
     alone.multiprocessing.primary_host = me
     alone.multiprocessing.active_processes = {me}
     with alone:
-        problem, state = _attempt(lambda: ocp.load(place, like))
+        problem, state = _attempt(lambda: ocp.load(file, like))
     if not problem:
         saved, read = record["arrays"], describe(state)
         wrong = [name for name in saved if saved[name] != read.get(name)]

@@ -16,6 +16,11 @@ import pytest
 from compjax.training.checkpoint import Checkpoints, restore
 from compjax.training.record import position
 
+# Threads of tensorstore report to an event loop that orbax has closed after an error.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 
 def state_of(step):
     """A state with every kind of leaf, no two steps alike."""
@@ -67,9 +72,7 @@ def test_what_is_saved_is_restored_with_the_position_of_the_data(tmp_path):
         assert_is_step(checkpoints.restore(state_of(1), data), 3)
         assert data.n == 7
         for step in (2, 3):
-            with pytest.raises(
-                ValueError, match=f"at step 3, so step {step} cannot"
-            ):
+            with pytest.raises(ValueError, match=f"at step 3, so step {step} cannot"):
                 checkpoints.save(step, state_of(step))
     like = jax.eval_shape(lambda: state_of(1))  # shapes without shardings will do
     assert_is_step((3, restore(tmp_path, like)), 3)
@@ -132,8 +135,6 @@ def altered(path):
     path.write_bytes(content)
 
 
-# Threads of tensorstore report to an event loop that orbax has closed after an error.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("harm", [truncated, emptied, removed, altered])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, harm, capfd):
     """Whichever file is harmed, the state is right, and a change of step is said."""
@@ -193,6 +194,16 @@ def test_reading_for_inference_leaves_a_damaged_one_where_it_is(tmp_path, capfd)
     assert_is_step((2, restore(tmp_path, state_of(1))), 2)
     assert "WARNING: the checkpoint of step 4" in capfd.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "4"]
+
+
+def test_a_step_that_is_asked_for_is_read_or_refused(tmp_path):
+    saved(tmp_path, 2, 4, 6, keep=3)
+    assert_is_step((4, restore(tmp_path, state_of(1), step=4)), 4)
+    with pytest.raises(ValueError, match=r"of step 5: choose one of \[2, 4, 6\]"):
+        restore(tmp_path, state_of(1), step=5)
+    truncated(tmp_path / "4" / "state" / "manifest.ocdbt")
+    with pytest.raises(ValueError, match=r"can be read \(step 4:"):
+        restore(tmp_path, state_of(1), step=4)
 
 
 def test_another_network_is_an_error_and_not_damage(tmp_path):
