@@ -96,3 +96,15 @@ def test_no_average_is_refused():
     config.train.average_stds = ()
     with pytest.raises(ValueError, match="average_last or average_stds"):
         train.build(config)
+
+
+@pytest.mark.parametrize("name", train.SETS)
+def test_every_set_of_the_papers_fits_its_network(name):
+    config = default.get_config()
+    config.data.set = name
+    run = train.build(config)
+    example = jax.eval_shape(run.stream, jax.random.key(0))
+    start = lambda key: run.module.init(key, example[0], 1.0, example[1])
+    params = jax.eval_shape(start, jax.random.key(0))["params"]
+    numbers = params["emb_label"]["weight"].shape[0]
+    assert numbers == np.prod(example[1].shape[1:])

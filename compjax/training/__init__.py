@@ -10,6 +10,7 @@ from compjax.training.averaging import (
 from compjax.training.checkpoint import Checkpoints, restore
 from compjax.training.data import HostBatches, Prepared
 from compjax.training.distributed import initialize
+from compjax.training.export import export, load
 from compjax.training.flops import count_macs, matmul_peak
 from compjax.training.interruption import catch_sigterm
 from compjax.training.loop import Evaluator, train
@@ -52,10 +53,12 @@ __all__ = [
     "edm2_adam",
     "edm2_learning_rate",
     "everywhere",
+    "export",
     "gather",
     "init_state",
     "initialize",
     "keep_sharded",
+    "load",
     "loss_at",
     "make_mesh",
     "make_train_step",

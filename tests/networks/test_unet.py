@@ -247,3 +247,12 @@ def test_levels_are_resampled_with_the_filter_that_is_asked_for(random_params):
 def test_two_kinds_of_condition_are_refused():
     with pytest.raises(ValueError, match="label_dim = 4 and condition_channels = 2"):
         UNet(label_dim=4, condition_channels=2)
+
+
+def test_a_label_may_have_any_shape(random_params):
+    module = UNet(**SMALL, label_dim=12)
+    label = jax.random.normal(jax.random.key(3), (2, 12))
+    params = random_params(module, X, 1.0, label)
+    flat = apply(module, params, X, 1.0, label)
+    grid = apply(module, params, X, 1.0, label.reshape(2, 2, 3, 2))
+    np.testing.assert_array_equal(flat, grid)

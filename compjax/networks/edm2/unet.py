@@ -45,8 +45,10 @@ class UNet(nn.Module):
 
     A condition is one of two things.  With `condition_channels` it is an image, `[b or
     1, h, w, condition_channels]`, which F sees beside its input; its entries should be
-    of order 1.  With `label_dim` it is a vector, `[b or 1, label_dim]`, such as a
-    one-hot class, which is embedded with the noise level; None stands for zeros.
+    of order 1.  With `label_dim` it is a label of norm about 1, `[b or 1, label_dim]`,
+    such as a one-hot class, or the same numbers in another shape, such as a grid `[b or
+    1, rows, columns, 2]`, which is embedded with the noise level; None stands for
+    zeros.
 
     Args:
         channels: Channels of the first level; EDM2's XS has 128, S 192, M 256, L 320.
@@ -56,7 +58,7 @@ class UNet(nn.Module):
         attn_resolutions: Heights, in grid points, at which the blocks have attention.
         channels_per_head: A level with fewer channels than this has no attention.
         patch: Side of the squares of pixels that are one grid point; 1 is EDM2.
-        label_dim: Length of a vector condition.
+        label_dim: Numbers of a label.
         condition_channels: Channels of an image condition.
         label_balance: Share of the label in the embedding.
         concat_balance: Share of the skip connections in the decoder's concatenations.
@@ -221,7 +223,8 @@ class UNet(nn.Module):
         if self.label_dim:
             label = jnp.zeros((1, self.label_dim)) if condition is None else condition
             # A one-hot vector has the norm 1; its entries are to have the variance 1.
-            label = label.astype(jnp.float32) * math.sqrt(self.label_dim)
+            label = label.reshape(label.shape[0], self.label_dim).astype(jnp.float32)
+            label = label * math.sqrt(self.label_dim)
             label = MPConv(max(widths), name="emb_label")(label)
             emb = mp_sum(emb, jnp.broadcast_to(label, emb.shape), self.label_balance)
         return mp_silu(emb)
@@ -241,6 +244,8 @@ class UNet(nn.Module):
             event = (h, w, self.condition_channels)
         elif self.label_dim and condition is not None:
             event = (self.label_dim,)
+            if math.prod(jnp.shape(condition)[1:]) == self.label_dim:
+                condition = condition.reshape(-1, self.label_dim)
         allowed = [None] if event is None else [(b, *event), (1, *event)]
         given = None if condition is None else jnp.shape(condition)
         if given not in allowed:
