@@ -11,6 +11,7 @@ in the end all arrays and all metrics must be the same, bit by bit.
 """
 
 import json
+import os
 import random
 import re
 import shutil
@@ -40,6 +41,10 @@ SMALL = {
     "train.evaluate_every": 1_000_000,
 }
 """What makes a run of the laptop's config a matter of seconds."""
+
+
+CUT = "cut"
+"""A file by which this test knows the checkpoints that it damaged."""
 
 
 class Harm(NamedTuple):
@@ -157,7 +162,11 @@ def interrupted(
     while process.poll() is None and reached(workdir) < harm.step:
         time.sleep(0.002)
     time.sleep(harm.delay)
-    while process.poll() is None and harm.saving and not saving(workdir):
+    while (
+        process.poll() is None
+        and harm.saving
+        and not (began(workdir) and saving(workdir))
+    ):
         time.sleep(0.0005)
     alive = process.poll() is None
     process.send_signal(signal.SIGTERM if harm.name == "term" else signal.SIGKILL)
@@ -168,7 +177,8 @@ def interrupted(
     there = steps_of(workdir)
     print(
         f"{harm.name:8} at step {reached(workdir):4}, checkpoints {there}"
-        f"{', during a save' if saving(workdir) else ''}"
+        f"{'' if began(workdir) else ', before it went on'}"
+        f"{', during a save' if began(workdir) and saving(workdir) else ''}"
         f"{'' if alive else ', but it had ended before'}",
         flush=True,
     )
@@ -180,15 +190,15 @@ def interrupted(
         ]
     if harm.name == "truncate" and len(there) > 1:
         truncate(workdir / "checkpoints" / str(there.pop()))
-    return complaints, there[-1] if there else 0
+    return complaints, max(steps_of(workdir), default=0)
 
 
 def truncate(checkpoint: Path) -> None:
-    """Cuts the largest file of a checkpoint in half."""
+    """Cuts the largest file of a checkpoint in half, and marks the checkpoint."""
     files = [path for path in checkpoint.rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
-    with largest.open("r+b") as file:
-        file.truncate(largest.stat().st_size // 2)
+    os.truncate(largest, largest.stat().st_size // 2)
+    (checkpoint / CUT).touch()
 
 
 def reached(workdir: Path) -> int:
@@ -210,15 +220,23 @@ def saving(workdir: Path) -> bool:
 
 
 def steps_of(workdir: Path) -> list[int]:
-    """The steps of which there is a checkpoint that looks whole."""
-    places = (workdir / "checkpoints").glob("*")
-    return sorted(int(place.name) for place in places if place.name.isdigit())
+    """The steps of which there is a checkpoint that nobody cut."""
+    return sorted(
+        int(place.name)
+        for place in (workdir / "checkpoints").glob("*")
+        if place.name.isdigit() and not (place / CUT).exists()
+    )
+
+
+def began(workdir: Path) -> re.Match[str] | None:
+    """Where the last start says from which step it goes on, if it came so far."""
+    log = (workdir / "log").read_text()
+    return re.search(r"resuming from step (\d+)|starting from step (0)", log)
 
 
 def wrong_start(workdir: Path, expected: int) -> list[str]:
     """A complaint if the last start did not go on from the step that is expected."""
-    log = (workdir / "log").read_text()
-    found = re.search(r"resuming from step (\d+)|starting from step (0)", log)
+    found = began(workdir)
     if found is None or int(found[1] or found[2]) == expected:
         return []  # it was killed before it had said so, or all is well
     return [f"expected to go on from step {expected}, but: {found[0]}"]
@@ -228,8 +246,7 @@ def differences(whole: Path, harmed: Path) -> list[str]:
     """What distinguishes the ends of two runs."""
     step, other = (max(steps_of(run), default=None) for run in (whole, harmed))
     if step is None or step != other:
-        log = (harmed / "log").read_text().strip().splitlines()
-        return [f"ended at steps {step} and {other}; its last words: {log[-1:]}"]
+        return [f"ended at steps {step} and {other}: see {harmed / 'log'}"]
     complaints = []
     if read_lines(whole) != read_lines(harmed):
         complaints.append("the metrics differ")

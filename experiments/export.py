@@ -1,0 +1,95 @@
+"""Writes the weights of a training run to a directory, for use and for others.
+
+    python -m experiments.export --workdir=runs/laptop --out=weights
+
+What is written is the first average of the parameters at the newest checkpoint, or at
+another one with `--step`.  With `--std=0.13` it is the average of that relative width,
+reconstructed from the snapshots of the run.  `compjax.training.load("weights")` then is
+the conditional score.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+import compjax as cj
+from compjax import training
+from compjax.training.posthoc import reconstruct, snapshots
+from experiments import launch, train
+
+
+def main() -> None:
+    """Exports, and says what and where."""
+    parser = launch.parser("experiments.export", __doc__)
+    parser.add_argument("--workdir", type=Path, required=True, help="of the run")
+    parser.add_argument("--out", type=Path, required=True, help="a new directory")
+    parser.add_argument("--step", type=int, help="of a checkpoint, or of a snapshot")
+    parser.add_argument("--std", type=float, help="relative width of the average")
+    options = parser.parse_args()
+    try:
+        step = export_run(options.workdir, options.out, options.step, options.std)
+    except (ValueError, OSError) as error:
+        launch.fail(launch.explain(error))
+    print(f"step {step}: {options.out}, for compjax.training.load")
+
+
+def export_run(
+    workdir: Path, out: Path, step: int | None = None, std: float | None = None
+) -> int:
+    """Exports an average of a run's parameters.
+
+    Args:
+        workdir: Of the run.
+        out: See `compjax.training.export`.
+        step: Whose average; the newest if None.
+        std: Relative width of the average, made from snapshots; if None, the run's
+            first average, from a checkpoint.
+
+    Returns:
+        The step.
+
+    Raises:
+        ValueError: If there is no run, no such step, or something in the way.
+    """
+    file = workdir / "config.json"
+    if not file.is_file():
+        raise ValueError(
+            f"{workdir} holds no run (config.json is missing): give the --workdir of "
+            "experiments.train."
+        )
+    config = ConfigDict(json.loads(file.read_text()))
+    stream = train.make_stream(config, training.make_mesh(1))
+    module = train.make_module(config, stream)
+    if std is None:
+        name = str(train.make_averages(config)[0])
+        step, params = checkpointed(config, workdir, step)
+    else:
+        name = f"PowerFunction(std={std}), from snapshots"
+        params = reconstruct(workdir / "snapshots", std, step)
+        step = snapshots(workdir / "snapshots")[-1] if step is None else step
+    about = {"step": step, "average": name, "config": config.to_dict()}
+    training.export(out, cj.Network(module, params), about)
+    return step
+
+
+def checkpointed(
+    config: ConfigDict, workdir: Path, step: int | None
+) -> tuple[int, PyTree]:
+    """The step, and the first average of the parameters, of a checkpoint."""
+    stream = train.make_stream(config, training.make_mesh(1))
+    example = jax.eval_shape(stream, jax.random.key(0))
+    module, optimizer = train.make_module(config, stream), train.make_optimizer(config)
+    averages = train.make_averages(config)
+    like = jax.eval_shape(
+        lambda key: training.init_state(key, module, optimizer, example, len(averages)),
+        jax.random.key(0),
+    )
+    state = training.restore(workdir / "checkpoints", like, step=step)
+    return int(state.step), state.average
+
+
+if __name__ == "__main__":
+    main()
