@@ -85,6 +85,7 @@ def export(
         save_file(_flat(network.params), draft / WEIGHTS)
         config["weights"] = {"sha256": _digest(draft / WEIGHTS)}
         (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        shutil.copymode(draft / CONFIG, draft / WEIGHTS)  # safetensors hides its files
         os.replace(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -94,6 +94,8 @@ def test_the_files_are_what_others_expect(exported, small):
         "config.json",
         "weights.safetensors",
     ]
+    modes = {file.stat().st_mode for file in exported.iterdir()}
+    assert len(modes) == 1  # who may read one may read the other
     config = json.loads((exported / "config.json").read_text())
     assert config["format"] == 1 and config["about"] == {"step": 7}
     assert config["network"]["class"] == "UNet"
