@@ -17,7 +17,6 @@ from compjax.training.loop import Evaluator, train
 from compjax.training.loss import draw_noise, loss_at
 from compjax.training.mesh import (
     everywhere,
-    gather,
     keep_sharded,
     make_mesh,
     over_batch,
@@ -54,7 +53,6 @@ __all__ = [
     "edm2_learning_rate",
     "everywhere",
     "export",
-    "gather",
     "init_state",
     "initialize",
     "keep_sharded",

@@ -159,31 +159,3 @@ def keep_sharded(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
         ('data', 'fsdp')
     """
     return jax.lax.with_sharding_constraint(tree, sharded(tree, mesh))
-
-
-def gather(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
-    """Inside jit: sharded parameters, whole on every device for the time of their use.
-
-    Without it the compiler may split the network's channels over the devices instead,
-    and exchange activations, which are larger than the parameters.  Gradients come back
-    sharded: each device receives the sum of its part only.
-
-    Args:
-        tree: Of arrays.
-        mesh: Of `make_mesh`.
-
-    Example:
-        >>> whole = jax.jit(lambda x: gather(x, make_mesh(1)))
-        >>> whole(jax.numpy.ones(2048)).shape
-        (2048,)
-    """
-
-    @jax.custom_vjp
-    def on_all(tree: PyTree) -> PyTree:
-        return jax.lax.with_sharding_constraint(tree, everywhere(mesh))
-
-    on_all.defvjp(
-        lambda tree: (on_all(tree), None),
-        lambda _, gradient: (keep_sharded(gradient, mesh),),
-    )
-    return on_all(tree)

@@ -14,8 +14,9 @@ from jaxtyping import Array, PyTree
 from compjax.networks.magnitude import normalize_weights
 from compjax.noise import NoiseLaw
 from compjax.training.averaging import Average, PowerFunction, update_average
+from compjax.training.gradients import mean_gradient, split_parts
 from compjax.training.loss import draw_noise, loss_at
-from compjax.training.mesh import gather, keep_sharded, split_batch
+from compjax.training.mesh import keep_sharded, split_batch
 from compjax.training.state import TrainState
 from compjax.types import PRNGKey
 
@@ -121,8 +122,8 @@ def make_train_step(
 
     def loss(params: PyTree, part: Any) -> tuple[Array, dict[str, Array]]:
         x0, condition, sigma, eps, key = part
-        whole = params if mesh is None else gather(params, mesh)
-        return loss_at(whole, module, x0, condition, sigma, eps, key if drops else None)
+        key = key if drops else None
+        return loss_at(params, module, x0, condition, sigma, eps, key)
 
     @partial(jax.jit, donate_argnums=0)
     def step(
@@ -147,11 +148,11 @@ def make_train_step(
         if mesh is not None:
             sigma, eps = split_batch((sigma, eps), mesh)
         params = place(normalization.before(state.params))
-        grads, metrics = mean_over_parts(
-            lambda part: jax.grad(loss, has_aux=True)(params, part),
-            parts((x0, condition, sigma, eps), key_drop, accumulate),
+        split = split_parts(
+            (x0, condition, sigma, eps), key_drop, accumulate, mesh.size if mesh else 1
         )
-        grads, nonfinite = zero_nonfinite(place(grads))
+        grads, metrics = mean_gradient(loss, params, split, mesh)
+        grads, nonfinite = zero_nonfinite(grads)
         nonfinite = state.nonfinite + nonfinite
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         params = normalization.after(optax.apply_updates(params, updates))
@@ -208,64 +209,6 @@ def repeat(tree: PyTree, times: int) -> PyTree:
     return jax.tree.map(
         lambda leaf: jnp.repeat(leaf, times, 0) if leaf.shape[0] == size else leaf, tree
     )
-
-
-def parts(tree: PyTree, key: PRNGKey, number: int) -> PyTree:
-    """The arrays `[b, ...]` of a batch as `[number, b / number, ...]`, and a key each.
-
-    Example j goes to part j mod `number`, so that a batch which is split over devices
-    stays where it is.
-
-    Args:
-        tree: `(x0, condition, ...)` of arrays that lead with b or 1.
-        key: Is split into one for each part.
-        number: Of parts.
-
-    Returns:
-        The same tuple, longer by the keys `[number]`.
-
-    Raises:
-        ValueError: If b is not a multiple of `number`.
-
-    Example:
-        >>> parts((jnp.arange(4),), jax.random.key(0), 2)[0]
-        Array([[0, 2],
-               [1, 3]], dtype=int32)
-    """
-    b = max(leaf.shape[0] for leaf in jax.tree.leaves(tree))
-    if b % number:
-        raise ValueError(
-            f"A batch of {b} does not split into accumulate = {number} parts; give a "
-            "divisor."
-        )
-
-    def split(leaf: Array) -> Array:
-        if leaf.shape[0] != b:
-            return jnp.broadcast_to(leaf[None], (number, *leaf.shape))
-        return leaf.reshape(b // number, number, *leaf.shape[1:]).swapaxes(0, 1)
-
-    return (*jax.tree.map(split, tree), jax.random.split(key, number))
-
-
-def mean_over_parts(fn: Callable[[PyTree], PyTree], parts: PyTree) -> PyTree:
-    """The mean of `fn(part)` over the leading axis of `parts`, one part at a time.
-
-    Args:
-        fn: To a tree of floating-point arrays.
-        parts: Of arrays `[number, ...]`.
-
-    Example:
-        >>> mean_over_parts(lambda part: part**2, jnp.array([1.0, 3.0]))
-        Array(5., dtype=float32)
-    """
-    number = jax.tree.leaves(parts)[0].shape[0]
-    if number == 1:
-        return fn(jax.tree.map(lambda leaf: leaf[0], parts))
-    shapes = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], parts))
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    add = lambda total, part: (jax.tree.map(jnp.add, total, fn(part)), None)
-    total, _ = jax.lax.scan(add, zero, parts)
-    return jax.tree.map(lambda leaf: leaf / number, total)
 
 
 def zero_nonfinite(grads: PyTree) -> tuple[PyTree, Array]:

@@ -55,4 +55,7 @@ if __name__ == "__main__":
         initialize(sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
     for fsdp in map(int, sys.argv[2].split(",")):
         losses = train(make_mesh(8, fsdp))[1]
-        print(json.dumps([jax.device_count(), fsdp, losses.tolist()]), flush=True)
+        # A line of its own: the connections of the processes print as well.
+        print(
+            "\n" + json.dumps([jax.device_count(), fsdp, losses.tolist()]), flush=True
+        )
