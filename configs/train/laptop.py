@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     config.network.patch = 2
     config.network.dtype = "float32"
 
-    config.train.steps = 3000
+    config.train.steps = 1500
     config.train.learning_rate = 0.03
     config.train.decay = 1000
     config.train.rampup_images = 3200.0

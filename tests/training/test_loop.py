@@ -75,9 +75,7 @@ def test_parameter_that_is_not_finite_stops_the_run(tmp_path):
         task.optimizer,
         optax.stateless(lambda updates, _: jax.tree.map(lambda u: u / 0, updates)),
     )
-    with pytest.raises(
-        FloatingPointError, match="not finite after step 1"
-    ):
+    with pytest.raises(FloatingPointError, match="not finite after step 1"):
         train(
             jax.random.key(0),
             task.module,
