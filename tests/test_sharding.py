@@ -5,6 +5,7 @@ on one device.
 """
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +97,7 @@ def test_a_sharded_batch_is_composed_in_parts(network, conditions_lead_with):
 @pytest.mark.parametrize("chunk", [None, 4])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_many_conditions_are_split_over_the_devices(network, batch, chunk):
-    mesh = make_mesh()
+    mesh = make_mesh(fsdp=2)
     x, conditions = noise(batch, 4, 4, 3), noise(8, 1, 4)
     background, weights = jnp.zeros((1, 4)), jnp.linspace(0.1, 0.9, 8)
     whole = cj.compose_conditions(network, background, conditions, weights)
@@ -106,6 +107,7 @@ def test_many_conditions_are_split_over_the_devices(network, batch, chunk):
         jax.device_put(conditions, over_batch(mesh)),
         weights,
         chunk=chunk,
+        sharding=over_batch(mesh),
     )
     x_placed = jax.device_put(x, everywhere(mesh))
     compiled = evaluate.lower(split, x_placed).compile()
@@ -116,23 +118,61 @@ def test_many_conditions_are_split_over_the_devices(network, batch, chunk):
     assert_same(parts(split, x_placed), parts(whole, x))
 
 
-def test_levels_and_weights_of_each_sample_with_split_conditions(network):
+def test_conditions_that_are_split_stay_where_they_are():
+    """A score that mixes nothing is evaluated without any message between devices."""
     mesh = make_mesh()
+    pull = cj.as_score(lambda x, sigma, c: c - x)
+    composed = cj.compose_conditions(
+        pull,
+        jnp.zeros((1, 3)),
+        jax.device_put(noise(8, 1, 3), over_batch(mesh)),
+        sharding=over_batch(mesh),
+    )
+    x = jax.device_put(noise(2, 3), everywhere(mesh))
+    split = lambda score, x: score._evaluate(score.score, x, SIGMA)
+    text = jax.jit(split).lower(composed, x).compile().as_text()
+    assert not any(op in text for op in ("all-gather", "all-to-all", "all-reduce"))
+    assert "f32[2,2,3]" in text  # two conditions of each device, for both samples
+
+
+def test_composed_inside_jit_of_a_batch_that_is_split_another_way(network):
+    """Samples along one axis of the mesh and conditions along the other, as tracers."""
+    mesh = make_mesh(fsdp=2)
     x, conditions = noise(2, 4, 4, 3), noise(4, 2, 4)
     sigma, weights = jnp.array([0.5, 2.0]), jnp.linspace(0.0, 1.0, 8).reshape(4, 2)
-    score = jax.jit(lambda composed, x: composed(x, sigma))
-    whole = cj.compose_conditions(network, jnp.zeros((1, 4)), conditions, weights)
-    split = cj.compose_conditions(
-        jax.device_put(network, everywhere(mesh)),
+
+    @partial(jax.jit, static_argnames="sharding")
+    def score(network, conditions, x, sharding=None):
+        composed = cj.compose_conditions(
+            network, jnp.zeros((1, 4)), conditions, weights, sharding=sharding
+        )
+        return composed(x, sigma)
+
+    place = lambda a, *axes: jax.device_put(a, jax.NamedSharding(mesh, jax.P(*axes)))
+    placed = (place(network), place(conditions, "fsdp", "data"), place(x, "data"))
+    compiled = score.lower(*placed, sharding=over_batch(mesh)).compile()
+    # Eight pairs on four devices; the background follows the samples, one in each half.
+    assert batches_of_first_convolution(compiled) == {2, 1}
+    assert_same(compiled(*placed), score(network, conditions, x))
+
+
+def test_pairs_that_the_devices_cannot_share(network):
+    composed = cj.compose_conditions(
+        network,
         jnp.zeros((1, 4)),
-        jax.device_put(conditions, over_batch(mesh)),
-        weights,
+        noise(8, 1, 4),
+        chunk=3,
+        sharding=over_batch(make_mesh()),
     )
-    placed = jax.device_put(x, everywhere(mesh))
-    assert_same(score(split, placed), score(whole, x))
+    with pytest.raises(ValueError, match="3 conditions of 2 samples do not split"):
+        composed(noise(2, 4, 4, 3), SIGMA)
 
 
-def test_a_chunk_that_the_devices_cannot_share(network):
-    conditions = jax.device_put(noise(8, 1, 4), over_batch(make_mesh()))
-    with pytest.raises(ValueError, match="chunk = 3 does not split"):
-        cj.compose_conditions(network, jnp.zeros((1, 4)), conditions, chunk=3)
+def test_background_that_does_not_fit_split_conditions(network):
+    with pytest.raises(ValueError, match="background condition"):
+        cj.compose_conditions(
+            network,
+            jnp.zeros((1, 5)),
+            noise(8, 1, 4),
+            sharding=over_batch(make_mesh()),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -32,7 +33,7 @@ class ConditionSum:
         conditions: Every leaf `[n, b or 1, ...]`.
         weights: What `as_weights` returns.
         chunk: How many conditions to evaluate at a time; None for all.
-        place: How the conditions are split over devices; None if they are not.
+        sharding: Of the network's batch; None leaves the samples where they are.
     """
 
     score: Any
@@ -40,7 +41,7 @@ class ConditionSum:
     conditions: Condition
     weights: Any
     chunk: int | None = static()
-    place: jax.NamedSharding | None = static()
+    sharding: jax.sharding.Sharding | None = static()
 
     def coefficients(self, sigma: Sigma) -> Array:
         """The coefficients of background and conditions, `[k + 1]` or `[k + 1, b]`."""
@@ -76,23 +77,19 @@ class ConditionSum:
     def _evaluate(self, fn: Any, x: Array, sigma: Sigma) -> Array:
         """`fn(x, sigma, c)` for every condition: `[n, b, ...]`."""
         n = _stacked(self.conditions, "conditions")
+        together = partial(_evaluate_together, fn, x, sigma, sharding=self.sharding)
         if self.chunk is None or n <= self.chunk:
-            return self._together(fn, x, sigma, self.conditions)
+            return together(self.conditions)
         full = n - n % self.chunk
         groups = jax.tree.map(
             lambda c: c[:full].reshape((-1, self.chunk) + c.shape[1:]), self.conditions
         )
-        values = jax.lax.map(lambda c: self._together(fn, x, sigma, c), groups)
+        values = jax.lax.map(together, groups)
         values = values.reshape((full,) + values.shape[2:])
         if full == n:
             return values
         rest = jax.tree.map(lambda c: c[full:], self.conditions)
-        return jnp.concatenate([values, self._together(fn, x, sigma, rest)])
-
-    def _together(self, fn: Any, x: Array, sigma: Sigma, some: Condition) -> Array:
-        if self.place is None:
-            return _evaluate_together(fn, x, sigma, some)
-        return _evaluate_apart(fn, x, sigma, some, self.place)
+        return jnp.concatenate([values, together(rest)])
 
     def __repr__(self) -> str:
         n = _stacked(self.conditions, "conditions")
@@ -103,71 +100,50 @@ class ConditionSum:
         )
 
 
-def _evaluate_together(fn: Any, x: Array, sigma: Sigma, conditions: Condition) -> Array:
-    """One call on a batch of `b * n`, in which the n copies of a sample are neighbours.
-
-    That order lets a batch that is sharded over devices stay where it is.
-    """
-    b, n = x.shape[0], _stacked(conditions, "conditions")
-
-    def flatten(c: Array) -> Array:
-        c = jnp.moveaxis(_for_each_sample(c, b), 0, 1)
-        return c.reshape((b * n,) + c.shape[2:])
-
-    repeated = jnp.repeat(x, n, axis=0)
-    levels = sigma if jnp.ndim(sigma) == 0 else jnp.repeat(jnp.asarray(sigma), n)
-    values = fn(repeated, levels, jax.tree.map(flatten, conditions))
-    return jnp.moveaxis(values.reshape((b, n) + values.shape[1:]), 1, 0)
-
-
-def _evaluate_apart(
+def _evaluate_together(
     fn: Any,
     x: Array,
     sigma: Sigma,
     conditions: Condition,
-    place: jax.NamedSharding,
+    sharding: jax.sharding.Sharding | None,
 ) -> Array:
-    """One call on a batch of `n * b`; the samples of a condition are neighbours.
+    """One call for all pairs `[n, b]` of a condition and a sample, merged to one batch.
 
-    That order lets conditions that are sharded over devices stay where they are; every
-    device sees all samples.
+    The copies of a sample are neighbours, which lets a batch that is split over devices
+    stay where it is.  With a sharding the samples of a condition are, which lets
+    conditions that are split along n stay.
     """
     b, n = x.shape[0], _stacked(conditions, "conditions")
+    if sharding is not None:
+        _check_split(n, b, sharding)
 
-    def split(a: Array) -> Array:
-        return jax.lax.with_sharding_constraint(a, place)
+    def merge(a: Array) -> Array:
+        if a.shape[1] not in (1, b):
+            raise ValueError(
+                f"A condition leaf of shape {a.shape} does not fit a batch of {b}: "
+                "leaves are [k, b or 1, ...]."
+            )
+        pairs = jnp.broadcast_to(a, (n, b) + a.shape[2:])
+        if sharding is None:
+            return pairs.swapaxes(0, 1).reshape((b * n,) + a.shape[2:])
+        pairs = pairs.reshape((n * b,) + a.shape[2:])
+        return jax.lax.with_sharding_constraint(pairs, sharding)
 
-    def flatten(c: Array) -> Array:
-        c = _for_each_sample(c, b)
-        return split(c.reshape((n * b,) + c.shape[2:]))
-
-    def repeat(a: Array) -> Array:
-        return split(jnp.tile(a, (n,) + (1,) * (a.ndim - 1)))
-
-    levels = sigma if jnp.ndim(sigma) == 0 else repeat(jnp.asarray(sigma))
-    values = split(fn(repeat(x), levels, jax.tree.map(flatten, conditions)))
+    levels = sigma if jnp.ndim(sigma) == 0 else merge(jnp.asarray(sigma)[None])
+    values = fn(merge(x[None]), levels, jax.tree.map(merge, conditions))
+    if sharding is None:
+        return values.reshape((b, n) + values.shape[1:]).swapaxes(0, 1)
     return values.reshape((n, b) + values.shape[1:])
 
 
-def _for_each_sample(c: Array, b: int) -> Array:
-    """Stacked conditions `[n, b or 1, ...]` as `[n, b, ...]`."""
-    if c.shape[1] not in (1, b):
+def _check_split(n: int, b: int, sharding: jax.sharding.Sharding) -> None:
+    try:
+        sharding.shard_shape((n * b,))
+    except ValueError as error:
         raise ValueError(
-            f"A condition leaf of shape {c.shape} does not fit a batch of {b}: "
-            "leaves are [k, b or 1, ...]."
-        )
-    return jnp.broadcast_to(c, (c.shape[0], b) + c.shape[2:])
-
-
-def _place(conditions: Condition) -> jax.NamedSharding | None:
-    """How concrete conditions are split over devices along k; None if they are not."""
-    # A tracer does not tell: inside jit the batch stays where it is.
-    found = getattr(jax.tree.leaves(conditions)[0], "sharding", None)
-    if not isinstance(found, jax.NamedSharding) or found.is_fully_replicated:
-        return None
-    if not found.spec[0]:
-        return None
-    return jax.NamedSharding(found.mesh, jax.P(found.spec[0]))
+            f"{n} conditions of {b} samples do not split as {sharding}: give k, or "
+            "chunk, such that every call has a multiple of the number of parts."
+        ) from error
 
 
 def _stacked(conditions: Condition, name: str) -> int:
@@ -188,6 +164,7 @@ def compose_conditions(
     weights: Any = None,
     *,
     chunk: int | None = None,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> ConditionSum:
     r"""The composition of k conditions of one model, in one network call.
 
@@ -197,10 +174,11 @@ def compose_conditions(
     `(k + 1) * b`.  Conditions of weight zero cost time and change nothing, so one
     compiled program serves every number of conditions up to k.
 
-    A batch that is sharded over devices stays sharded.  So do conditions that are
-    sharded along k, which is the thing to do where k is large and the batch small: each
-    device evaluates its conditions for all samples, and a background condition costs
-    one more call.
+    A batch that is split over devices stays so.  Where k is large and the batch small,
+    `sharding` splits the pairs of a condition and a sample instead, condition by
+    condition: every device evaluates its share of the conditions, and conditions that
+    are split alike along k stay where they are.  The background is then a call of its
+    own.
 
     Args:
         score: A conditional score `(x, sigma, condition) -> [b, *d]`.
@@ -210,12 +188,15 @@ def compose_conditions(
         weights: k numbers or functions of sigma, or an array `[k]` or `[k, b]` (each
             sample its own weights); ones if None.
         chunk: Evaluate at most so many conditions at a time, when memory is short.
+        sharding: A `jax.sharding.Sharding` for the axis `[k * b]` of the network's
+            batch, such as `over_batch(mesh)`; None leaves the samples where they are.
 
     Returns:
         A score function with `parts` and `coefficients`.
 
     Raises:
-        ValueError: If shapes do not fit, or there are not k weights, or `chunk < 1`.
+        ValueError: If shapes do not fit, or there are not k weights, or `chunk < 1`;
+            when it is called, if conditions times samples do not split.
 
     Source: Bradley et al. 2025, definition 5.1.
 
@@ -232,26 +213,26 @@ def compose_conditions(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}.")
     weights = as_weights(weights, k)
-    place = _place(conditions)
-    if place is not None:
-        if chunk is not None and chunk % (k // place.shard_shape((k,))[0]):
-            raise ValueError(
-                f"chunk = {chunk} does not split over the devices of the conditions: "
-                "give a multiple of their number, or None."
-            )
-        if not callable(background):
-            background = condition(score, background)
-    if callable(background):
-        check_score(background, "the background")
-        return ConditionSum(score, background, conditions, weights, chunk, place)
+    if not callable(background):
+        if sharding is None:
+            conditions = _led_by(background, conditions)
+            return ConditionSum(score, None, conditions, weights, chunk, None)
+        # As one of the conditions it would shift the others between devices.
+        jax.eval_shape(_led_by, background, conditions)
+        background = condition(score, background)
+    check_score(background, "the background")
+    return ConditionSum(score, background, conditions, weights, chunk, sharding)
+
+
+def _led_by(background: Condition, conditions: Condition) -> Condition:
+    """The stacked conditions with the background before them."""
     try:
-        conditions = jax.tree.map(_prepend, background, conditions)
+        return jax.tree.map(_prepend, background, conditions)
     except (ValueError, TypeError) as error:
         raise ValueError(
             "The background condition must have the structure and shapes of one "
             f"stacked condition: {error}"
         ) from error
-    return ConditionSum(score, None, conditions, weights, chunk, None)
 
 
 def _prepend(first: Any, rest: Any) -> Array:
