@@ -4,7 +4,8 @@ Each function here makes an evaluator, `(step, state) -> (name, value) ...`.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ def errors(config: ConfigDict, run: Any) -> training.Evaluator:
 
     The examples and the noise are the same at every step, and new to the training.
     """
+    draw_examples = examples(config, run, config.seed + 1)
 
     @jax.jit
-    def errors(params: Any, x0: Any, condition: Any, key: Any) -> Any:
-        eps = jax.random.normal(key, x0.shape)
+    def errors(params: Any, x0: Any, condition: Any) -> Any:
+        eps = jax.random.normal(jax.random.key(config.seed + 1), x0.shape)
 
         def error(sigma: Any) -> Any:
             levels = jnp.full(x0.shape[0], sigma)
@@ -38,9 +40,7 @@ def errors(config: ConfigDict, run: Any) -> training.Evaluator:
         return jax.lax.map(error, jnp.array(LEVELS))
 
     def evaluate(step: int, state: training.TrainState) -> Iterator[tuple[str, float]]:
-        key_examples, key_noise = jax.random.split(jax.random.key(config.seed + 1))
-        x0, condition = examples(config, run, key_examples)
-        found = errors(state.average, x0, condition, key_noise)
+        found = errors(average(run, step, state), *draw_examples())
         for level, error in zip(LEVELS, found.tolist(), strict=True):
             yield f"error/sigma={level}", error
 
@@ -50,18 +50,20 @@ def errors(config: ConfigDict, run: Any) -> training.Evaluator:
 def sample_grid(config: ConfigDict, run: Any, folder: Path) -> training.Evaluator:
     """Samples beneath the examples whose conditions they were given, as a picture."""
     s = config.sample
+    draw_examples = examples(config, run, config.seed + 2)
     sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)
+    place = over_devices(config, run)
 
     @jax.jit
-    def draw(key: Any, params: Any, condition: Any) -> Any:
+    def draw(params: Any, condition: Any) -> Any:
         score = cj.condition(cj.Network(run.module, params), condition)
         shape = (s.images, *run.module.image)
-        return cj.sample(key, score, cj.samplers.Heun(), shape, sigmas)[0]
+        key, heun = jax.random.key(config.seed + 2), cj.samplers.Heun()
+        return cj.sample(key, score, heun, shape, sigmas, sharding=place)[0]
 
     def evaluate(step: int, state: training.TrainState) -> Iterator[tuple[str, float]]:
-        key_examples, key_samples = jax.random.split(jax.random.key(config.seed + 2))
-        x0, condition = examples(config, run, key_examples)
-        x = draw(key_samples, state.average, condition)
+        x0, condition = draw_examples()
+        x = draw(average(run, step, state), condition)
         shown = run.stream.images(x0), run.stream.images(x)
         shown = process_allgather(shown, tiled=True)
         if jax.process_index() == 0:
@@ -74,8 +76,26 @@ def sample_grid(config: ConfigDict, run: Any, folder: Path) -> training.Evaluato
     return evaluate
 
 
-def examples(config: ConfigDict, run: Any, key: Any) -> tuple[Any, Any]:
-    """A few examples, as the stream draws them, every device all of them."""
+def average(run: Any, step: int, state: training.TrainState) -> Any:
+    """The average to look at: the plain one of the last updates once it has begun."""
+    return state.averages[training.current(run.averages, step)]
+
+
+def examples(config: ConfigDict, run: Any, seed: int) -> Callable[[], tuple[Any, Any]]:
+    """A function that draws a few examples when it is first called."""
     few = dataclasses.replace(run.stream, batch=config.sample.images, mesh=None)
-    whole = training.everywhere(run.mesh)
-    return jax.jit(lambda stream, key: stream(key), out_shardings=whole)(few, key)
+    place = over_devices(config, run)
+
+    @functools.cache
+    def draw() -> tuple[Any, Any]:
+        make = jax.jit(lambda stream, key: stream(key), out_shardings=place)
+        return make(few, jax.random.key(seed))
+
+    return draw
+
+
+def over_devices(config: ConfigDict, run: Any) -> jax.NamedSharding:
+    """Where the few images are: split over the devices if they divide, else on all."""
+    if config.sample.images % run.mesh.size:
+        return training.everywhere(run.mesh)
+    return training.over_batch(run.mesh)

@@ -49,8 +49,7 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
 
     def start(_: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # else orbax tells of every rename
-        # XLA runs a convolution on one core; batches can be split over devices, so on a
-        # CPU every core becomes a device of its own.
+        # Batches are split over devices, so on a CPU every core becomes one.
         jax.config.update("jax_num_cpu_devices", cores())
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         if not jax.config.jax_compilation_cache_dir:
@@ -89,6 +88,8 @@ def explain(error: BaseException) -> str:
     """What an exception says, on one line, without the quotes of a KeyError."""
     while error.args and isinstance(error.args[0], BaseException):
         error = error.args[0]
+    if isinstance(error, OSError) and error.errno is not None:
+        return str(error)  # its first argument is a number
     return " ".join(str(error.args[0] if error.args else error).split())
 
 

@@ -7,7 +7,6 @@ elsewhere each is told `--coordinator=host:port --processes=N --process=i`.
 """
 
 import functools
-import math
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,8 +55,14 @@ class Run(NamedTuple):
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains from the last checkpoint, or from the beginning, to the end."""
+    config = with_preset(config)
     run, t = build(config), config.train
-    workdir = training.open_workdir(workdir, config.to_dict())
+    workdir = training.open_workdir(workdir, config.to_dict(), free=FREE)
+    if jax.process_index() == 0 and run.mesh.size < jax.device_count():
+        print(
+            f"{run.mesh.size} of {jax.device_count()} devices are used, as many as "
+            f"divide config.data.batch = {config.data.batch}."
+        )
     started = time.monotonic()
     state = training.train(
         jax.random.key(config.seed),
@@ -89,6 +94,18 @@ def main(config: ConfigDict, workdir: Path) -> None:
         report(config, workdir, int(state.step), time.monotonic() - started)
 
 
+FREE = (
+    "mesh",
+    "network.memory",
+    "train.accumulate",
+    "train.log_every",
+    "train.save_every",
+    "train.keep",
+    "train.milestone_every",
+)
+"""Fields that may change when a run is resumed: they do not change what it learns."""
+
+
 def report(config: ConfigDict, workdir: Path, step: int, seconds: float) -> None:
     """Says where the run stands, and what to do next."""
     if step < config.train.steps:
@@ -103,7 +120,8 @@ def report(config: ConfigDict, workdir: Path, step: int, seconds: float) -> None
         "versions": {"compjax": cj.__version__, "jax": jax.__version__},
         "date": time.strftime("%Y-%m-%d"),
     }
-    training.write_json(workdir / "results.json", results)
+    if not (workdir / "results.json").exists():  # a finished run, started once more
+        training.write_json(workdir / "results.json", results)
     print(f"finished: {workdir}\npictures: {workdir / 'figures'}")
     print(f"weights:  python -m experiments.export --workdir={workdir} --out=WEIGHTS")
 
@@ -118,7 +136,7 @@ def chosen(name: str, value: str, choices: dict[str, Any]) -> Any:
 
 
 def build(config: ConfigDict) -> Run:
-    """The parts of the run of a configuration; nothing is computed yet.
+    """The parts of the run of a configuration (`with_preset`); nothing is computed.
 
     Raises:
         ValueError: If a field has a value that cannot be.
@@ -149,10 +167,15 @@ def check(config: ConfigDict) -> None:
         "data.batch": 1,
         "data.size": 8,
         "train.steps": 1,
+        "train.noise_draws": 1,
+        "train.accumulate": 1,
         "train.save_every": 1,
         "train.evaluate_every": 1,
         "train.log_every": 1,
         "train.keep": 1,
+        "train.milestone_every": 0,
+        "train.snapshot_every": 0,
+        "train.average_last": 0,
         "sample.images": 1,
         "sample.steps": 2,
     }
@@ -213,35 +236,36 @@ def read_files(
 
 
 def make_module(config: ConfigDict, stream: datasets.Stream) -> networks.UNet:
-    """The network: a preset of EDM2 or one of its own, for the stream's conditions."""
-    n = config.network
+    """The preset, changed where the configuration says so, for the stream's data."""
+    n = config.network.to_dict()
     x0, condition = jax.eval_shape(stream, jax.random.key(0))
-    image = x0.shape[1:]
-    if condition.ndim == 4 and condition.shape[1:3] == image[:2]:
-        told = {"condition_channels": condition.shape[-1]}
-    else:
-        told = {"label_dim": math.prod(condition.shape[1:])}
-    fields = told | {
-        "dtype": chosen("network.dtype", n.dtype, DTYPES),
-        "wrap": chosen("network.memory", n.memory, MEMORY),
+    kind = "condition_channels" if condition.ndim == 4 else "label_dim"
+    preset = networks.edm2.preset(n.pop("preset"), x0.shape[1], x0.shape[3])
+    fields = {
+        kind: condition.shape[-1],
+        "dtype": chosen("network.dtype", n.pop("dtype"), DTYPES),
+        "wrap": chosen("network.memory", n.pop("memory"), MEMORY),
     }
-    if n.preset:
-        return networks.edm2.preset(n.preset, image[0], image[2]).clone(**fields)
-    return networks.UNet(
-        channels=n.channels,
-        channel_mult=tuple(n.channel_mult),
-        num_blocks=n.num_blocks,
-        attn_resolutions=tuple(n.attn_resolutions),
-        channels_per_head=n.channels_per_head,
-        patch=n.patch,
-        dropout=n.dropout,
-        image=image,
-        **fields,
-    )
+    changed = {
+        name: tuple(value) if isinstance(value, list) else value  # as JSON has it
+        for name, value in n.items()
+        if value is not None
+    }
+    return preset.clone(**fields, **changed)
 
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 MEMORY = {"keep": networks.edm2.as_it_is, "recompute": nn.remat}
+
+
+def with_preset(config: ConfigDict) -> ConfigDict:
+    """The configuration with the preset's numbers of training where it has none."""
+    preset = chosen("network.preset", config.network.preset, networks.edm2.PRESETS)
+    config = config.copy_and_resolve_references()
+    for name in ("learning_rate", "decay", "noise_mean", "noise_std"):
+        if config.train[name] is None:
+            config.train[name] = getattr(preset, name)
+    return config
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
@@ -260,6 +284,16 @@ def make_averages(config: ConfigDict) -> tuple[training.Average, ...]:
     """The last updates' mean, if there is one, comes first: it is sampled with."""
     t = config.train
     powers = tuple(training.PowerFunction(std) for std in t.average_stds)
+    if t.snapshot_every and not powers:
+        raise ValueError(
+            f"config.train.snapshot_every = {t.snapshot_every} needs "
+            "config.train.average_stds."
+        )
+    if t.average_last > t.steps:
+        raise ValueError(
+            f"config.train.average_last = {t.average_last} is more than the "
+            f"{t.steps} steps; give less, or 0 for none."
+        )
     if t.average_last:
         return (training.LastUpdates(t.average_last, t.steps), *powers)
     if not powers:

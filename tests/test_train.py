@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from compjax import training
 from configs.train import bradley, default, laptop, one_gpu
-from experiments import train
+from experiments import launch, train
 
 CONFIGS = [default, laptop, one_gpu, bradley]
 
@@ -26,7 +26,7 @@ def small() -> ConfigDict:
 
 @pytest.mark.parametrize("module", CONFIGS, ids=lambda module: module.__name__)
 def test_every_configuration_is_a_run(module):
-    config = module.get_config()
+    config = train.with_preset(module.get_config())
     run = train.build(config)
     x0, condition = jax.eval_shape(run.stream, jax.random.key(0))
     start = lambda key: training.init_state(
@@ -38,10 +38,10 @@ def test_every_configuration_is_a_run(module):
 
 
 def test_the_papers_run_is_edm2_xs_for_as_long():
-    config = bradley.get_config()
+    config = train.with_preset(bradley.get_config())
     assert config.train.steps * config.data.batch == 128 * 2**20
     run = train.build(config)
-    assert run.averages == (training.LastUpdates(4096, 65_536),)
+    assert run.averages[0] == training.LastUpdates(4096, 65_536)
     assert run.module.image == (128, 128, 3) and run.module.channels == 128
     # EDM2's count for 128 x 128 is 174.52e9 multiply-adds; a label adds a little.
     image = 174.52e9 * 6
@@ -74,7 +74,10 @@ def test_a_run_writes_what_a_user_looks_at_and_goes_on(tmp_path, capsys):
         ("data", "files", "nowhere", "nowhere holds no set"),
         ("data", "size", 4, "config.data.size must be at least 8, got 4"),
         ("network", "dtype", "float16", "choose one of float32, bfloat16"),
-        ("network", "preset", "img64-tiny", "img64-tiny.*there are img512-xxs"),
+        ("network", "preset", "img64-tiny", "img64-tiny'; choose one of img512-xxs"),
+        ("network", "dropout", 1.5, "dropout must lie in"),
+        ("train", "average_last", 9, "average_last = 9 is more than the 4 steps"),
+        ("train", "average_stds", (), "snapshot_every = 2 needs"),
         ("train", "normalization", "never", "choose one of after, before"),
         ("train", "steps", 0, "config.train.steps must be at least 1, got 0"),
         ("mesh", "fsdp", 3, "fsdp = 3 does not divide"),
@@ -93,18 +96,43 @@ def test_wrong_fields_are_named_before_anything_is_written(
 
 def test_no_average_is_refused():
     config = small()
-    config.train.average_stds = ()
+    config.train.average_stds, config.train.snapshot_every = (), 0
     with pytest.raises(ValueError, match="average_last or average_stds"):
-        train.build(config)
+        train.build(train.with_preset(config))
+
+
+def test_numbers_that_are_not_given_are_the_presets():
+    config = default.get_config()
+    config.network.preset = "img64-m"
+    config.network.channels = 8
+    config = train.with_preset(config)
+    assert (config.train.learning_rate, config.train.noise_std) == (0.009, 1.6)
+    module = train.build(config).module
+    assert (module.channels, module.dropout, module.num_blocks) == (8, 0.1, 3)
+
+
+def test_another_layout_may_resume_a_run(tmp_path, capsys):
+    config = small()
+    config.mesh.fsdp = 2
+    train.main(config, tmp_path)
+    config.mesh.fsdp, config.train.keep = 1, 3
+    train.main(config, tmp_path)
+    assert "finished" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", train.SETS)
 def test_every_set_of_the_papers_fits_its_network(name):
     config = default.get_config()
     config.data.set = name
-    run = train.build(config)
-    example = jax.eval_shape(run.stream, jax.random.key(0))
-    start = lambda key: run.module.init(key, example[0], 1.0, example[1])
-    params = jax.eval_shape(start, jax.random.key(0))["params"]
-    numbers = params["emb_label"]["weight"].shape[0]
-    assert numbers == np.prod(example[1].shape[1:])
+    run = train.build(train.with_preset(config))
+    x0, condition = jax.eval_shape(run.stream, jax.random.key(0))
+    start = lambda key, x0, condition: run.module.init(key, x0, 1.0, condition)
+    params = jax.eval_shape(start, jax.random.key(0), x0, condition)["params"]
+    told = (run.module.label_dim, run.module.condition_channels)
+    assert told == ((0, 2) if condition.ndim == 4 else (condition.shape[1], 0))
+    assert ("emb_label" in params) == (condition.ndim == 2)
+
+
+def test_an_error_of_the_disk_is_said_in_words():
+    full = OSError(28, "No space left on device", "metrics.jsonl")
+    assert launch.explain(full) == "[Errno 28] No space left on device: 'metrics.jsonl'"

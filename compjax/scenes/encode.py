@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -158,7 +159,7 @@ def colors(color: Any, told: Told = None) -> Float[Array, "b d"]:
         >>> colors(jnp.array([[1, 1, 7]]))
         Array([[0., 1., 0., 0., 0., 0., 0., 1., 0.]], dtype=float32)
     """
-    if np.asarray(color).dtype.kind in "US":
+    if not isinstance(color, jax.Array) and np.asarray(color).dtype.kind in "US":
         raise ValueError("color holds names; give indices, as COLORS.index('red').")
     color = jnp.asarray(color, jnp.int32)
     if color.ndim != 2:

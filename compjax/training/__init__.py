@@ -4,6 +4,7 @@ from compjax.training.averaging import (
     Average,
     LastUpdates,
     PowerFunction,
+    current,
     std_to_exp,
     update_average,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "TrainState",
     "catch_sigterm",
     "count_macs",
+    "current",
     "draw_noise",
     "edm2_adam",
     "edm2_learning_rate",

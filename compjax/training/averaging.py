@@ -8,6 +8,7 @@ difference between one kind of average and another.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -101,6 +102,27 @@ class LastUpdates:
         number = jnp.asarray(step) - (self.until - self.count)
         inside = number <= self.count
         return jnp.where(inside, 1 / as_float(jnp.maximum(number, 1)), 0.0)
+
+
+def current(averages: Sequence[Average], step: int) -> int:
+    """Which of several averages to sample with: the first that averages anything.
+
+    `LastUpdates` is the parameters themselves until its mean begins.
+
+    Args:
+        averages: In order of preference.
+        step: Number of updates made.
+
+    Returns:
+        Its index; 0 if none of them averages yet.
+
+    Example:
+        >>> averages = (LastUpdates(10, until=100), PowerFunction(0.1))
+        >>> current(averages, 50), current(averages, 95)
+        (1, 0)
+    """
+    started = (i for i, one in enumerate(averages) if float(one.share(step)) < 1)
+    return next(started, 0)
 
 
 def update_average(average: PyTree, params: PyTree, share: Number) -> PyTree:

@@ -14,7 +14,8 @@ def initialize(
 
     Without arguments a cluster is recognised from its environment: Slurm, Open MPI,
     Kubernetes and others that `jax.distributed.initialize` knows.  Where there is none,
-    nothing happens, and this process is the whole run.
+    nothing happens, and this process is the whole run.  Under Slurm and Open MPI JAX
+    gives every process one GPU, so there has to be a process for each.
 
     Args:
         coordinator: `host:port` at which process 0 can be reached by all.

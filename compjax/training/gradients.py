@@ -23,7 +23,8 @@ def mean_gradient(
 
     On a mesh every device gathers the parameters, takes the gradient of its examples in
     all parts, and receives its share of the sum: no device sends more than each
-    parameter and each gradient once, and no activation at all.
+    parameter and each gradient once, and no activation at all.  What the network drops
+    (`dropout`) is drawn by each device, and so differs with their number.
 
     Args:
         loss: `(params, part) -> (loss, metrics)`.
@@ -53,7 +54,6 @@ def mean_gradient(
 
     def local(params: PyTree, arrays: list[Any], keys: Array) -> tuple[PyTree, PyTree]:
         whole = jax.tree.map(_gathered, params, specs)
-        # What is dropped differs between devices, and so with their number.
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, jax.lax.axis_index(AXES))
         grads, metrics = mean_over_parts(
             lambda part: slope(whole, part), (*arrays, keys)

@@ -77,7 +77,7 @@ def train(
             many as divide the batch if None.
         save_every: Steps between two checkpoints; the last step is always saved.
         keep: Number of checkpoints to keep.
-        milestone_every: Checkpoints of multiples of this are kept for ever.
+        milestone_every: Steps between two checkpoints that are kept for ever.
         snapshot_every: Steps between two snapshots of the `PowerFunction` averages,
             from which `reconstruct` makes an average of any length.
         log_every: Steps between two lines of metrics; the first and the last step are
@@ -96,7 +96,7 @@ def train(
             remains.
         OSError: If a checkpoint could not be written; those before it remain.
         ValueError: If the work directory is already beyond `steps`, or holds nothing
-            but damaged checkpoints.
+            but damaged checkpoints; if there is no average to take snapshots of.
 
     Example:
         >>> import tempfile
@@ -111,6 +111,16 @@ def train(
         >>> int(state.step)
         2
     """
+    profiles = {
+        i: profile.std
+        for i, profile in enumerate(averages)
+        if isinstance(profile, PowerFunction)
+    }
+    if snapshot_every and not profiles:
+        raise ValueError(
+            f"snapshot_every = {snapshot_every} saves averages by PowerFunction, and "
+            "there are none: give one, or None."
+        )
     key_init, key_steps = jax.random.split(key)
     workdir, iterator = Path(workdir), data if hasattr(data, "__next__") else None
     batches = itertools.repeat(data) if iterator is None else iterator
@@ -186,7 +196,8 @@ def train(
                 ending = stopping or step == steps
                 evaluating = step % evaluate_every == 0 or step == steps
                 snapping = snapshot_every and step % snapshot_every == 0
-                saving = ending or step % save_every == 0
+                milestone = milestone_every and step % milestone_every == 0
+                saving = ending or milestone or step % save_every == 0
                 # Look at the loss first: a diverged state must not be saved.
                 now = evaluating or snapping or saving
                 while len(pending) > (0 if now else lag):
@@ -194,14 +205,8 @@ def train(
                 if evaluating:
                     evaluate(step)
                 if snapping:
-                    profiles = {
-                        profile.std: average
-                        for profile, average in zip(
-                            averages, state.averages, strict=True
-                        )
-                        if isinstance(profile, PowerFunction)
-                    }
-                    save_snapshot(workdir / "snapshots", step, profiles)
+                    kept = {std: state.averages[i] for i, std in profiles.items()}
+                    save_snapshot(workdir / "snapshots", step, kept)
                 if saving:
                     checkpoints.save(step, state, iterator)
                 if stopping:

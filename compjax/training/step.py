@@ -153,7 +153,9 @@ def make_train_step(
         )
         grads, metrics = mean_gradient(loss, params, split, mesh)
         grads, nonfinite = zero_nonfinite(grads)
-        nonfinite = state.nonfinite + nonfinite
+        # Saturated: a large network has more entries than an int32 counts often.
+        room = jnp.iinfo(jnp.int32).max - state.nonfinite
+        nonfinite = state.nonfinite + jnp.minimum(nonfinite, room)
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         params = normalization.after(optax.apply_updates(params, updates))
         new = TrainState(

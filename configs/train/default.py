@@ -4,6 +4,7 @@ Fields are overridden on the command line too, as in `--config.train.steps=500`.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -15,22 +16,25 @@ def get_config() -> ConfigDict:
     config.data.set = "single"  # background single cluttered colored counts_all/_one
     config.data.label = ""  # a label function of compjax.datasets; "": the set's own
     config.data.draw = "clevr"  # clevr, clevr_visible, or plain: large and rubber
-    config.data.files = ""  # a folder of files to read; "": drawn on the device
+    # A folder of files to read; "": drawn on the device.  With files, draw, empty and
+    # jitter are those of the examples that the run is evaluated on.
+    config.data.files = ""
     config.data.size = 64  # height and width of the images, in pixels
     config.data.batch = 2048  # examples of one update, over all devices
-    config.data.empty = 0.0  # share of scenes without an object (not for files)
+    config.data.empty = 0.0  # share of scenes without an object
     config.data.null = 0.1  # share of labels that are withheld
     config.data.jitter = 1.0  # scales CLEVR's jitter of camera and lamps
 
     config.network = ConfigDict()
-    config.network.preset = "img64-xs"  # of EDM2; "": as the next fields say
-    config.network.channels = 128  # channels at the highest resolution
-    config.network.channel_mult = (1, 2, 3, 4)  # multiples of them, one a resolution
-    config.network.num_blocks = 3  # residual blocks at each resolution
-    config.network.attn_resolutions = (16, 8)  # where blocks have attention
-    config.network.channels_per_head = 64  # of the attention
-    config.network.patch = 1  # pixels a side that become channels at the input
-    config.network.dropout = 0.0  # probability of dropping an activation
+    config.network.preset = "img64-xs"  # of EDM2: compjax.networks.edm2.PRESETS
+    # None: the preset's.
+    config.network.channels = placeholder(int)  # at the highest resolution
+    config.network.channel_mult = placeholder(tuple)  # multiples, one a resolution
+    config.network.num_blocks = placeholder(int)  # residual blocks at each resolution
+    config.network.attn_resolutions = placeholder(tuple)  # where there is attention
+    config.network.channels_per_head = placeholder(int)  # of the attention
+    config.network.patch = placeholder(int)  # pixels a side that become channels
+    config.network.dropout = placeholder(float)  # probability
     config.network.dtype = "bfloat16"  # of activations; or float32
     config.network.memory = "keep"  # activations; or recompute them, to save memory
 
@@ -41,11 +45,12 @@ def get_config() -> ConfigDict:
     config.train.steps = 65_536  # updates
     config.train.noise_draws = 1  # noise levels that each example serves in an update
     config.train.accumulate = 1  # parts of a batch, in turn, where memory is short
-    config.train.learning_rate = 0.012  # peak
-    config.train.decay = 35_000  # updates after which it falls as 1 / sqrt(updates)
-    config.train.rampup_images = 10e6  # images over which it rises
-    config.train.noise_mean = -0.8  # mean of ln sigma
-    config.train.noise_std = 1.6  # its standard deviation
+    # None: the preset's, which are meant for batches of 2048.
+    config.train.learning_rate = placeholder(float)  # peak
+    config.train.decay = placeholder(int)  # updates until it falls as 1 / sqrt(updates)
+    config.train.noise_mean = placeholder(float)  # mean of ln sigma
+    config.train.noise_std = placeholder(float)  # its standard deviation
+    config.train.rampup_images = 10e6  # images over which the learning rate rises
     config.train.normalization = "after"  # the update; or before the gradients (EDM2)
     config.train.average_last = 4096  # updates in the plain average at the end; 0: none
     config.train.average_stds = (0.05, 0.1)  # relative widths of power-function ones

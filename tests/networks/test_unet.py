@@ -249,10 +249,13 @@ def test_two_kinds_of_condition_are_refused():
         UNet(label_dim=4, condition_channels=2)
 
 
-def test_a_label_may_have_any_shape(random_params):
-    module = UNet(**SMALL, label_dim=12)
-    label = jax.random.normal(jax.random.key(3), (2, 12))
-    params = random_params(module, X, 1.0, label)
-    flat = apply(module, params, X, 1.0, label)
-    grid = apply(module, params, X, 1.0, label.reshape(2, 2, 3, 2))
-    np.testing.assert_array_equal(flat, grid)
+def test_a_coarse_condition_is_repeated_to_the_size_of_the_image(conditional):
+    module, params = conditional
+    coarse = IMAGE[:, ::4, ::2]
+    fine = jnp.repeat(jnp.repeat(coarse, 4, 1), 2, 2)
+    expected = apply(module, params, X, jnp.ones(2), fine)
+    np.testing.assert_array_equal(
+        apply(module, params, X, jnp.ones(2), coarse), expected
+    )
+    with pytest.raises(ValueError, match=r"\(2, 3, 8, 2\).* takes \(2, 8, 8, 2\)"):
+        apply(module, params, X, jnp.ones(2), IMAGE[:, :3])

@@ -1,5 +1,6 @@
 """Conditions: each says what was told, no more, and whether anything was."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -118,3 +119,10 @@ def test_bad_input_is_refused(call, message):
 def test_untold_values_may_be_anything():
     assert not colors(np.array([[-1]]), np.array([[False]])).any()
     assert not locations(np.array([[[7.0, 7.0]]]), np.array([[False]])).any()
+
+
+def test_colors_may_be_traced():
+    color = jnp.array([[0, 3]])
+    np.testing.assert_array_equal(jax.jit(colors)(color), colors(color))
+    with pytest.raises(ValueError, match="holds names"):
+        colors([["red"]])

@@ -8,7 +8,7 @@ import optax
 import pytest
 import training_task as task
 
-from compjax.training import HostBatches, make_mesh, read_metrics, train
+from compjax.training import HostBatches, LastUpdates, make_mesh, read_metrics, train
 
 
 def run(workdir, steps, batch=None, **options):
@@ -40,17 +40,16 @@ def test_interrupted_run_ends_where_the_uninterrupted_one_does(tmp_path, capfd):
     assert f"resuming from step 3 in {tmp_path / 'parts'}" in shown
 
 
-def test_finished_run_returns_its_state_without_training(tmp_path):
+def test_finished_run_returns_its_state_without_training(tmp_path, monkeypatch):
     first = run(tmp_path, 2)
 
-    def forbidden(key):
-        if isinstance(key, jax.core.Tracer) and forbidden.armed:
-            raise AssertionError("the batch function was traced again")
-        return task.batch(key)
+    def forbidden(state, key, batch):
+        raise AssertionError("a finished run was trained")
 
-    forbidden.armed = False
-    again = run(tmp_path, 2, forbidden)
-    jax.tree.map(np.testing.assert_array_equal, first, again)
+    monkeypatch.setattr(loop, "make_train_step", lambda *args, **options: forbidden)
+    jax.tree.map(np.testing.assert_array_equal, first, run(tmp_path, 2))
+    with pytest.raises(AssertionError, match="was trained"):
+        run(tmp_path, 3)
     with pytest.raises(ValueError, match="at step 2, beyond steps = 1"):
         run(tmp_path, 1)
 
@@ -130,3 +129,14 @@ def test_batches_that_the_host_reads_go_on_where_they_were(tmp_path):
 def test_what_is_no_data_is_refused():
     with pytest.raises(ValueError, match="iterator of such, got 3"):
         run("nowhere", 2, 3)
+
+
+def test_milestones_are_saved_and_kept_whatever_else_is(tmp_path):
+    run(tmp_path, 11, keep=1, milestone_every=3)  # beside save_every = 2
+    kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+    assert kept == [3, 6, 9, 11]
+
+
+def test_snapshots_without_a_profile_are_refused_at_once():
+    with pytest.raises(ValueError, match="snapshot_every = 2 saves averages by Power"):
+        run("nowhere", 4, averages=[LastUpdates(2, 4)], snapshot_every=2)

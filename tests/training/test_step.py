@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Callable
 
 import chex
 import flax.linen as nn
@@ -15,8 +16,10 @@ from compjax.training import (
     BEFORE,
     PowerFunction,
     draw_noise,
+    everywhere,
     init_state,
     loss_at,
+    make_mesh,
     make_train_step,
 )
 from compjax.training.step import repeat
@@ -219,21 +222,49 @@ def test_weights_return_to_the_sphere_before_the_gradients_or_after_the_update()
         chex.assert_trees_all_close(state.average, expected, rtol=1e-5)
 
 
-def test_what_the_module_drops_is_drawn_anew_at_every_step():
-    keys = []
+class Dropping(type(task.module)):
+    """Calls `show` with the mask of what it drops, and with nothing if that is none."""
 
-    class Dropping(type(task.module)):
-        dropout: float = 0.5
+    dropout: float = 0.5
+    show: Callable = print
 
-        def __call__(self, x, sigma, condition=None):
-            if not self.is_initializing():
-                keys.append(self.has_rng("dropout"))
-            return super().__call__(x, sigma, condition)
+    def __call__(self, x, sigma, condition=None):
+        masks = []
+        if self.has_rng("dropout"):
+            key = self.make_rng("dropout")
+            masks = [jax.random.bernoulli(key, 1 - self.dropout, x.shape)]
+            x = x * masks[0]
+        if not self.is_initializing():
+            jax.debug.callback(self.show, *masks)
+        return super().__call__(x, sigma, condition)
 
-    for module in (Dropping(), Dropping(dropout=0.0)):
-        step = make_train_step(module, task.optimizer, task.law)
-        step(start(), jax.random.key(1), task.batch)
-    assert keys == [True, False]
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_what_the_module_drops_is_drawn_anew_in_every_step_part_and_device(devices):
+    masks = []
+    step = make_train_step(
+        Dropping(show=lambda mask: masks.append(np.asarray(mask))),
+        task.optimizer,
+        task.law,
+        accumulate=2,
+        mesh=make_mesh(devices),
+    )
+    state = jax.device_put(start(), everywhere(make_mesh(devices)))
+    for _ in range(2):
+        state, _ = jax.block_until_ready(step(state, jax.random.key(1), task.batch))
+    jax.effects_barrier()
+    assert {mask.shape for mask in masks} == {(8 // 2 // devices, 4)}
+    assert len({mask.tobytes() for mask in masks}) == len(masks) == 2 * 2 * devices
+
+
+def test_a_module_that_drops_nothing_is_given_no_key():
+    seen = []
+    module = Dropping(dropout=0.0, show=lambda *masks: seen.append(masks))
+    make_train_step(module, task.optimizer, task.law)(
+        start(), jax.random.key(1), task.batch
+    )
+    jax.effects_barrier()
+    assert seen == [()]
 
 
 def test_impossible_options_are_refused_at_once():
@@ -243,3 +274,13 @@ def test_impossible_options_are_refused_at_once():
     step = make_train_step(task.module, task.optimizer, task.law, accumulate=3)
     with pytest.raises(ValueError, match="8 does not split into accumulate = 3"):
         step(start(), jax.random.key(1), task.batch)
+
+
+def test_the_count_of_nonfinite_entries_does_not_wrap():
+    module, optimizer = Cliff(), optax.sgd(1e-3)
+    most = jnp.iinfo(jnp.int32).max
+    state = init_state(jax.random.key(0), module, optimizer, (jnp.zeros((8, 4)), None))
+    step = make_train_step(module, optimizer, task.law)
+    state = dataclasses.replace(state, nonfinite=jnp.int32(most))
+    _, metrics = step(state, jax.random.key(1), task.batch)
+    assert int(metrics["nonfinite_gradients"]) == most

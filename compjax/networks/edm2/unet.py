@@ -44,11 +44,10 @@ class UNet(nn.Module):
     second head, `log_variance`, estimates how well it denoises at each noise level.
 
     A condition is one of two things.  With `condition_channels` it is an image, `[b or
-    1, h, w, condition_channels]`, which F sees beside its input; its entries should be
-    of order 1.  With `label_dim` it is a label of norm about 1, `[b or 1, label_dim]`,
-    such as a one-hot class, or the same numbers in another shape, such as a grid `[b or
-    1, rows, columns, 2]`, which is embedded with the noise level; None stands for
-    zeros.
+    1, h, w, condition_channels]`, which F sees beside its input, or a coarser grid,
+    whose cells are repeated to the size of the image; its entries should be of order 1.
+    With `label_dim` it is a vector of norm about 1, `[b or 1, label_dim]`, such as a
+    one-hot class, which is embedded with the noise level; None stands for zeros.
 
     Args:
         channels: Channels of the first level; EDM2's XS has 128, S 192, M 256, L 320.
@@ -58,7 +57,7 @@ class UNet(nn.Module):
         attn_resolutions: Heights, in grid points, at which the blocks have attention.
         channels_per_head: A level with fewer channels than this has no attention.
         patch: Side of the squares of pixels that are one grid point; 1 is EDM2.
-        label_dim: Numbers of a label.
+        label_dim: Length of a vector condition.
         condition_channels: Channels of an image condition.
         label_balance: Share of the label in the embedding.
         concat_balance: Share of the skip connections in the decoder's concatenations.
@@ -164,7 +163,10 @@ class UNet(nn.Module):
         h, c = x.shape[1], x.shape[-1]
         emb = self._embed(c_noise, condition, widths).astype(self.dtype)
         if self.condition_channels:
-            condition = jnp.broadcast_to(condition, (*x.shape[:3], condition.shape[-1]))
+            condition = jnp.broadcast_to(condition, (len(x), *condition.shape[1:]))
+            for axis in (1, 2):
+                times = x.shape[axis] // condition.shape[axis]
+                condition = jnp.repeat(condition, times, axis)
             x = jnp.concatenate([x, condition.astype(x.dtype)], axis=-1)
         x = fold(x.astype(self.dtype), self.patch)
         # Nothing here has a bias: a channel of ones gives the first layer one.
@@ -223,8 +225,7 @@ class UNet(nn.Module):
         if self.label_dim:
             label = jnp.zeros((1, self.label_dim)) if condition is None else condition
             # A one-hot vector has the norm 1; its entries are to have the variance 1.
-            label = label.reshape(label.shape[0], self.label_dim).astype(jnp.float32)
-            label = label * math.sqrt(self.label_dim)
+            label = label.astype(jnp.float32) * math.sqrt(self.label_dim)
             label = MPConv(max(widths), name="emb_label")(label)
             emb = mp_sum(emb, jnp.broadcast_to(label, emb.shape), self.label_balance)
         return mp_silu(emb)
@@ -241,11 +242,9 @@ class UNet(nn.Module):
         self._check_size(x.shape[1:])
         event = None
         if self.condition_channels:
-            event = (h, w, self.condition_channels)
+            event = (*_grid(condition, h, w), self.condition_channels)
         elif self.label_dim and condition is not None:
             event = (self.label_dim,)
-            if math.prod(jnp.shape(condition)[1:]) == self.label_dim:
-                condition = condition.reshape(-1, self.label_dim)
         allowed = [None] if event is None else [(b, *event), (1, *event)]
         given = None if condition is None else jnp.shape(condition)
         if given not in allowed:
@@ -265,6 +264,14 @@ class UNet(nn.Module):
                 f"Images of shape {image}: their height and width must be multiples of "
                 f"patch * 2**(levels - 1) = {unit}; pad them or take fewer levels."
             )
+
+
+def _grid(condition: Condition, h: int, w: int) -> tuple[int, int]:
+    """Rows and columns of an image condition, if they divide h and w; else h and w."""
+    shape = () if condition is None else jnp.shape(condition)
+    if len(shape) == 4 and min(shape) and not (h % shape[1] or w % shape[2]):
+        return shape[1], shape[2]
+    return h, w
 
 
 def fold(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b H W C"]:
