@@ -46,7 +46,9 @@ def test_finished_run_returns_its_state_without_training(tmp_path, monkeypatch):
     def forbidden(state, key, batch):
         raise AssertionError("a finished run was trained")
 
-    monkeypatch.setattr(loop, "make_train_step", lambda *args, **options: forbidden)
+    monkeypatch.setattr(
+        "compjax.training.loop.make_train_step", lambda *args, **options: forbidden
+    )
     jax.tree.map(np.testing.assert_array_equal, first, run(tmp_path, 2))
     with pytest.raises(AssertionError, match="was trained"):
         run(tmp_path, 3)
