@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 
@@ -30,8 +29,7 @@ def count_macs(fn: Callable[..., Any], *args: Any) -> int:
             is unknown.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> count_macs(jnp.matmul, jnp.ones((2, 3)), jnp.ones((3, 4)))
+        >>>         >>> count_macs(jnp.matmul, jnp.ones((2, 3)), jnp.ones((3, 4)))
         24
     """
     return _of_jaxpr(jax.make_jaxpr(fn)(*args).jaxpr)
@@ -97,10 +95,12 @@ def matmul_peak(dtype: Any, mesh: jax.sharding.Mesh) -> float:
         True
     """
     n = 1024 if jax.default_backend() == "cpu" else 8192
-    split = jax.NamedSharding(mesh, jax.P(mesh.axis_names))
-    ones = lambda: jnp.ones((mesh.size, n, n), dtype)
-    x = jax.jit(ones, out_shardings=split)()
-    multiply = jax.jit(lambda x: x @ x).lower(x).compile()
+    rows = jax.P(mesh.axis_names)
+    draw = lambda key: jax.random.normal(key, (mesh.size * n, n), dtype)
+    x = jax.jit(draw, out_shardings=jax.NamedSharding(mesh, rows))(jax.random.key(0))
+    multiply = jax.jit(
+        jax.shard_map(lambda x: x @ x, mesh=mesh, in_specs=rows, out_specs=rows)
+    )
     seconds = []
     for _ in range(6):
         started = time.perf_counter()

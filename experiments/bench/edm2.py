@@ -85,18 +85,6 @@ def bandwidth() -> float:
     return 3 * b.nbytes / min(seconds(once, 8)[1:])
 
 
-def matmul(dtype: str) -> float:
-    """FLOP/s of a product of large square matrices, the fastest of a few.
-
-    `training.matmul_peak` measures it for a mesh; one product of two dimensions uses
-    all cores of a CPU, which a batch of one does not.
-    """
-    n = 2048 if jax.default_backend() == "cpu" else 8192
-    a = jax.random.normal(jax.random.key(0), (n, n), dtype)
-    product = jax.jit(jnp.matmul)
-    return 2 * n**3 / min(seconds(lambda: product(a, a), 8)[1:])
-
-
 def seconds(call: Callable[[], Any], rounds: int, budget: float = 1e9) -> list[float]:
     """Times of a call: `rounds` of them, or fewer if the budget is spent."""
     times: list[float] = []
@@ -337,7 +325,9 @@ def main() -> None:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
     kept = read(options.out, machine)
-    device = Device(matmul(options.dtype), bandwidth())
+    device = Device(
+        training.matmul_peak(options.dtype, training.make_mesh(1)), bandwidth()
+    )
     print(", ".join(f"{name}: {value}" for name, value in machine.items()))
     print(
         f"measured: {device.peak / 1e12:.2f} TFLOP/s {options.dtype} matrix product, "
