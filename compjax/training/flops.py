@@ -29,7 +29,8 @@ def count_macs(fn: Callable[..., Any], *args: Any) -> int:
             is unknown.
 
     Example:
-        >>>         >>> count_macs(jnp.matmul, jnp.ones((2, 3)), jnp.ones((3, 4)))
+        >>> import jax.numpy as jnp
+        >>> count_macs(jnp.matmul, jnp.ones((2, 3)), jnp.ones((3, 4)))
         24
     """
     return _of_jaxpr(jax.make_jaxpr(fn)(*args).jaxpr)
