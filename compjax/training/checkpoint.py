@@ -17,6 +17,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
+from compjax.training.agreement import brief
 from compjax.training.record import (
     demand_fit,
     describe,
@@ -188,7 +189,7 @@ class Checkpoints:
         self._failed = True
         before = f"step {self.steps[-1]}" if self.steps else "the beginning"
         return OSError(
-            f"Step {step} could not be saved in {self._directory} ({_line(error)}). "
+            f"Step {step} could not be saved in {self._directory} ({brief(error)}). "
             f"Make room there, and start the same command again: it goes on from "
             f"{before}."
         )
@@ -329,7 +330,7 @@ def _attempt(action: Callable[[], Any]) -> tuple[str, Any]:
     except (jax.errors.JaxRuntimeError, MemoryError):
         raise  # the device has no room for it: this says nothing about the file
     except Exception as error:  # a damaged file can raise anything
-        problem = _line(error)
+        problem = brief(error)
     return _agreed(problem), result
 
 
@@ -359,10 +360,3 @@ def _say(text: str) -> None:
     """A line on standard error, from process 0."""
     if jax.process_index() == 0:
         print(text, file=sys.stderr, flush=True)
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an error without what tensorstore adds; its type if empty."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    text = text.partition(" [")[0].partition(". See full")[0]
-    return text if len(text) <= 200 else f"{text[:90]} ... {text[-100:]}"

@@ -9,14 +9,17 @@ Source: Karras et al. 2024 (EDM2, 2312.02696), section 3.2 and appendix C.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from compjax.training.agreement import brief, in_first_process
 from compjax.training.averaging import std_to_exp
+from compjax.training.record import describe, from_processes, make_record, verified
 
 Numbers = Sequence[float] | Sequence[int] | np.ndarray
 """A list of numbers, or an array of them."""
@@ -39,6 +42,7 @@ def save_snapshot(
 
     Raises:
         ValueError: If there are no averages, or a number is out of range.
+        OSError: If it could not be written; what is half written is no snapshot.
 
     Example:
         >>> import tempfile
@@ -57,8 +61,19 @@ def save_snapshot(
     for std in averages:
         std_to_exp(std)
     path = _path(directory, step)
-    if not path.exists():
-        ocp.save(str(path), {repr(float(std)): tree for std, tree in averages.items()})
+    there = from_processes(str(path.exists()))  # one process decides for all of them
+    if there[0] == str(True):
+        return
+    trees = {repr(float(std)): tree for std, tree in averages.items()}
+    try:  # orbax waits for minutes where it cannot create its directory
+        in_first_process(lambda: path.parent.mkdir(parents=True, exist_ok=True))
+        ocp.save(str(path), trees, custom_metadata=make_record(trees))
+    except Exception as error:  # orbax passes on whatever tensorstore raises
+        raise OSError(
+            f"The snapshot of step {step} could not be saved in {directory} "
+            f"({brief(error)}). Make room there, and start the same command again: it "
+            "goes on from the last checkpoint."
+        ) from error
 
 
 def snapshots(directory: str | Path) -> list[int]:
@@ -90,7 +105,7 @@ def reconstruct(directory: str | Path, std: float, step: int | None = None) -> P
 
     Raises:
         ValueError: If `std` is out of range, there is no snapshot of this step, or the
-            snapshots are of different networks.
+            snapshots are of different networks, or one of them is damaged.
 
     Example:
         >>> import tempfile
@@ -184,7 +199,8 @@ def _describe(path: Path) -> dict[str, PyTree]:
     """The trees of a snapshot by the width of their average, of shapes and dtypes."""
     from orbax.checkpoint import v1 as ocp
 
-    return ocp.metadata(str(path)).metadata
+    with _whole(path):
+        return ocp.metadata(str(path)).metadata
 
 
 def _check_alike(
@@ -200,8 +216,29 @@ def _check_alike(
 
 
 def _load(path: Path, like: dict[str, PyTree]) -> dict[str, PyTree]:
-    """The trees of a snapshot, into the memory of the host."""
+    """The trees of a snapshot, as they were saved, into the memory of the host."""
     from orbax.checkpoint import v1 as ocp
 
-    abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), like)
-    return ocp.load(str(path), abstract)
+    abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    with _whole(path):
+        saved = verified(ocp.metadata(str(path)).custom_metadata)["arrays"]
+        trees = ocp.load(str(path), abstract)
+        found = describe(trees)
+        wrong = [name for name in saved if saved[name] != found.get(name)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is not what was saved")
+    return trees
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Whatever a damaged file raises becomes a ValueError that says what to do."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError):
+        raise  # there is no room for it: this says nothing about the file
+    except Exception as error:
+        raise ValueError(
+            f"The snapshot {path} is damaged ({brief(error)}): put back a copy of it, "
+            "or move it away and reconstruct from the others."
+        ) from error

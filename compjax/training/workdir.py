@@ -8,50 +8,53 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
+from compjax.training.agreement import in_first_process
+from compjax.training.record import from_processes
 
 
-def open_workdir(path: str | Path, config: Mapping[str, Any]) -> Path:
+def open_workdir(
+    path: str | Path, config: Mapping[str, Any], free: Collection[str] = ()
+) -> Path:
     """The work directory of the run with this configuration, created or resumed.
 
     Args:
         path: The directory.
-        config: All that determines the run, of JSON types (tuples count as lists).
+        config: All that determines the run, of JSON types (tuples count as lists); the
+            same in every process.
+        free: Fields, or sections, that a run which goes on may change, as they do not
+            determine what comes out: `("mesh", "train.keep")`.  The file then receives
+            the new values.
 
     Returns:
         `path`, which now holds `config.json` and `figures/`.
 
     Raises:
         ValueError: If the directory belongs to a run with another configuration, of
-            which nothing is touched.  The message lists the fields that differ.
+            which nothing is touched; the message lists the fields that differ.  If its
+            `config.json` is damaged, or `free` names what is no field.
+        OSError: If it cannot be written, in every process.
 
     Example:
         >>> import tempfile
-        >>> workdir = open_workdir(tempfile.mkdtemp(), {"steps": 10})
-        >>> open_workdir(workdir, {"steps": 20})  # doctest: +ELLIPSIS
+        >>> workdir = open_workdir(tempfile.mkdtemp(), {"steps": 10, "devices": 1})
+        >>> same = open_workdir(workdir, {"steps": 10, "devices": 8}, free=["devices"])
+        >>> open_workdir(workdir, {"steps": 20, "devices": 8})  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
         ValueError: ... belongs to a run with another config (steps: 10 there, 20 ...
     """
     path, new = Path(path), json.loads(json.dumps(config))
-    file = path / "config.json"
-    if file.exists():
-        old = json.loads(file.read_text())
-        if old != new:
-            raise ValueError(
-                f"{path} belongs to a run with another config ("
-                f"{_differences(old, new)}): give another --workdir, or the values "
-                "that are there."
-            )
-    elif jax.process_index() == 0:
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(file, new)
-    if jax.process_index() == 0:
-        (path / "figures").mkdir(exist_ok=True)
+    names = _flatten(new)
+    for name in free:
+        if not any(_within(field, [name]) for field in names):
+            raise ValueError(f"free: {name!r} is no field of the config.")
+    if len(set(from_processes(json.dumps(new, sort_keys=True)))) > 1:
+        raise ValueError("The processes were given different configs: give them one.")
+    in_first_process(lambda: _open(path, new, free))
     return path
 
 
@@ -69,21 +72,70 @@ def write_json(file: str | Path, value: Any) -> None:
         >>> json.loads(file.read_text())
         {'accuracy': 1.0}
     """
+    write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(file: str | Path, text: str) -> None:
+    """Writes a file, all or nothing, also where the power fails.
+
+    Args:
+        file: Where to.
+        text: All of it.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "notes"
+        >>> write_text(file, "one")
+        >>> file.read_text()
+        'one'
+    """
     file = Path(file)
     draft = file.with_name(file.name + ".tmp")
-    draft.write_text(json.dumps(value, indent=2) + "\n")
+    with draft.open("w") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())  # or the new name could reach the disk before it
     os.replace(draft, file)
 
 
-def _differences(old: Any, new: Any) -> str:
-    """Every field that two configurations do not share, and its two values."""
+def _open(path: Path, new: dict[str, Any], free: Collection[str]) -> None:
+    """Creates the directory, or demands that it belongs to this run."""
+    file = path / "config.json"
+    old = _read(file) if file.exists() else None
+    if old is not None and (told := _differences(old, new, free)):
+        raise ValueError(
+            f"{path} belongs to a run with another config ({told}): give another "
+            "--workdir, or the values that are there."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    if old != new:
+        write_json(file, new)
+    (path / "figures").mkdir(exist_ok=True)
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:  # of which JSON's and Unicode's are kinds
+        raise ValueError(
+            f"{file} is damaged: put back a copy of it, or give another --workdir."
+        ) from error
+
+
+def _differences(old: Any, new: Any, free: Collection[str]) -> str:
+    """Every field that two configurations may not but do differ in, and its values."""
     old, new = _flatten(old), _flatten(new)
     absent = "absent"
     return ", ".join(
         f"{name}: {old.get(name, absent)} there, {new.get(name, absent)} now"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name, absent) != new.get(name, absent)
+        if old.get(name, absent) != new.get(name, absent) and not _within(name, free)
     )
+
+
+def _within(field: str, names: Collection[str]) -> bool:
+    """Whether a field is one of the names, or in a section that is."""
+    return any(f"{field}.".startswith(f"{name}.") for name in names)
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, str]:

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -48,3 +50,53 @@ def test_tensorboard_events_where_it_is_installed(tmp_path):
     pytest.importorskip("tensorboardX")
     write(tmp_path, 0, [1])
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"\0\0\0\0\n", b'{"step": 2, "lo\n', b"\xff\xfe\n", b"3\n", b'{"loss": 1.0}\n'],
+    ids=["zeros", "cut", "no text", "no object", "no step"],
+)
+def test_damaged_lines_are_left_out_aloud(tmp_path, capsys, damage):
+    write(tmp_path, 0, [1, 2, 3])
+    file = tmp_path / "metrics.jsonl"
+    first, *rest = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + damage + b"".join(rest))
+    write(tmp_path, 2, [3])
+    assert "metrics.jsonl: 1 of 4 lines are damaged" in capsys.readouterr().err
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+    assert not capsys.readouterr().err  # they are gone
+
+
+def test_a_full_disk_is_said_at_once_with_the_remedy(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = MetricsWriter(tmp_path, 0)
+    writer.write(1, {"loss": 1.0})
+    writer.check()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"jsonl .*No space left.* start the same"):
+        writer.write(2, {"loss": 1.0})
+    with pytest.raises(OSError, match="No space left"):
+        writer.check()
+    writer.close()
+
+
+def test_what_was_not_checked_is_raised_at_the_end(tmp_path):
+    class Broken:
+        def close(self):
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device"):
+        with MetricsWriter(tmp_path, 0) as writer:
+            writer._tensorboard = Broken()
+    with pytest.raises(FloatingPointError):  # which comes first, and is not hidden
+        with MetricsWriter(tmp_path, 0) as writer:
+            writer._tensorboard = Broken()
+            raise FloatingPointError
+
+
+def test_a_directory_that_is_not_there_is_an_os_error(tmp_path):
+    with pytest.raises(OSError, match=r"nothing/metrics\.jsonl"):
+        MetricsWriter(tmp_path / "nothing", 0)

@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,3 +130,51 @@ def test_errors_say_what_there_is(kept, tmp_path):
         save_snapshot(tmp_path, 5, {0.5: {}})
     with pytest.raises(ValueError, match="positive"):
         reconstruction_weights([0, 1], STDS, 1, 0.1)
+
+
+def largest(snapshot):
+    """The file that holds the arrays of a snapshot."""
+    files = [path for path in snapshot.rglob("*") if path.is_file()]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda place: flip(largest(place)),
+        lambda place: largest(place).unlink(),
+        lambda place: [file.unlink() for file in place.glob("*") if file.is_file()],
+    ],
+    ids=["flipped bit", "no arrays", "no metadata"],
+)
+def test_a_damaged_snapshot_is_named_and_not_used(tmp_path, harm):
+    noise = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    for step in (10, 20):
+        save_snapshot(tmp_path, step, {0.1: {"w": noise}})
+    harm(tmp_path / "0000000010")
+    with pytest.raises(ValueError, match=r"snapshot .*0000000010 is damaged .*: put"):
+        reconstruct(tmp_path, 0.1)
+    shutil.rmtree(tmp_path / "0000000010")  # the remedy that is told
+    np.testing.assert_allclose(reconstruct(tmp_path, 0.1)["w"], noise, rtol=1e-6)
+
+
+def test_an_entry_that_changed_is_found_though_the_file_is_well_formed(tmp_path):
+    for directory, w in (("a", 1.0), ("b", 1.5)):
+        save_snapshot(tmp_path / directory, 10, {0.1: {"w": np.full(3, w)}})
+    a, b = (tmp_path / name / "0000000010" for name in "ab")
+    shutil.rmtree(a / "state")
+    shutil.copytree(b / "state", a / "state")
+    with pytest.raises(ValueError, match=r"\['w'\] is not what was saved"):
+        reconstruct(tmp_path / "a", 0.1)
+
+
+def test_a_snapshot_that_cannot_be_written_says_what_to_do(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"snapshot of step 10 could not .* start"):
+        save_snapshot(tmp_path / "file" / "snapshots", 10, {0.1: {"w": np.ones(3)}})
