@@ -7,7 +7,7 @@ it is killed (kill -9) at random moments, every other time during a save, and st
 again each time.  With `--terms=N` it is sent SIGTERM as well, after which it has to
 save and end by itself; with `--truncations=N` it is killed and its newest checkpoint
 cut short.  No start may go on from an earlier checkpoint than the newest whole one, and
-in the end all arrays and all metrics must be the same, bit by bit.
+in the end all arrays, snapshots, metrics and figures must be the same, bit by bit.
 """
 
 import json
@@ -37,8 +37,8 @@ SMALL = {
     "sample.steps": 2,
     "train.log_every": 1,
     "train.save_every": 4,
-    "train.snapshot_every": 0,
-    "train.evaluate_every": 1_000_000,
+    "train.snapshot_every": 4,
+    "train.evaluate_every": 50,
 }
 """What makes a run of the laptop's config a matter of seconds."""
 
@@ -250,23 +250,33 @@ def differences(whole: Path, harmed: Path) -> list[str]:
     complaints = []
     if read_lines(whole) != read_lines(harmed):
         complaints.append("the metrics differ")
-    first, second = (arrays(run / "checkpoints" / str(step)) for run in (whole, harmed))
+    first, second = (saved(run, step) for run in (whole, harmed))
     complaints += [
         f"differs: {name}"
-        for name in first.keys() | second.keys()
-        if name not in first
-        or name not in second
-        or not same(first[name], second[name])
+        for name in sorted(first.keys() | second.keys())
+        if not same(first.get(name), second.get(name))
     ]
     print(f"compared {len(first)} arrays and {len(read_lines(whole))} lines of metrics")
     return complaints
+
+
+def saved(workdir: Path, step: int) -> dict[str, np.ndarray]:
+    """The arrays of the last checkpoint and of all snapshots, and the figures."""
+    found = arrays(workdir / "checkpoints" / str(step))
+    for place in sorted((workdir / "snapshots").glob("*")):
+        if place.name.isdigit():
+            of_one = arrays(place)
+            found |= {f"snapshot {place.name}{name}": a for name, a in of_one.items()}
+    for place in sorted((workdir / "figures").glob("*")):
+        found[f"figure {place.name}"] = np.frombuffer(place.read_bytes(), np.uint8)
+    return found
 
 
 def arrays(checkpoint: Path) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint, on the host, by their paths."""
     from orbax.checkpoint import v1 as ocp
 
-    place = checkpoint.absolute()
+    place = str(checkpoint.absolute())
     like: Any = ocp.metadata(place).metadata
     like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     leaves = jax.tree_util.tree_leaves_with_path(ocp.load(place, like))

@@ -11,7 +11,7 @@ from compjax import training
 from compjax.training.posthoc import reconstruct, save_snapshot
 from configs.train import laptop
 from experiments import train
-from experiments.export import export_run
+from experiments.export import begun, export_run
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +79,19 @@ def test_mistakes_are_one_line(run, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="file is there already"):
         export_run(workdir, tmp_path / "file")
+
+
+def test_a_mean_that_has_not_begun_is_not_exported(capsys):
+    mean, power = training.LastUpdates(3, until=10), training.PowerFunction(0.1)
+    assert begun((power,), 1) == begun((power, mean), 5) == 0
+    assert begun((mean, power), 9) == begun((mean, power), 10) == begun((mean,), 9) == 0
+    assert begun((training.LastUpdates(1, until=10),), 10) == 0
+    assert not capsys.readouterr().err
+    for step in (1, 7, 8):  # at 8 it is of one update: the parameters as they are
+        told = f"at step {step} the mean of updates 8 to 10 is no average"
+        if step > 1:
+            assert begun((mean, power), step) == 1
+            shown = capsys.readouterr().err
+            assert shown == f"{told}: PowerFunction(std=0.1) is exported instead\n"
+        with pytest.raises(ValueError, match=rf"{told}: choose a later --step, or"):
+            begun((mean,), step)

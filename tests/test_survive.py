@@ -39,15 +39,21 @@ def test_runs_that_end_differently_are_told_apart(tmp_path):
     import jax.numpy as jnp
 
     from compjax.training.checkpoint import Checkpoints
+    from compjax.training.posthoc import save_snapshot
 
     for name, x, line in (("a", 1.0, "{}"), ("b", 1.0, "{}"), ("c", 1.5, "{ }")):
         with Checkpoints(tmp_path / name / "checkpoints") as checkpoints:
             checkpoints.save(4, {"x": jnp.full(3, x), "y": jnp.zeros(())})
+        save_snapshot(tmp_path / name / "snapshots", 2, {0.1: {"x": jnp.full(3, x)}})
         (tmp_path / name / "metrics.jsonl").write_text(line + "\n")
+        (tmp_path / name / "figures").mkdir()
+        (tmp_path / name / "figures" / "2.png").write_text(line)
     assert survive.differences(tmp_path / "a", tmp_path / "b") == []
     assert survive.differences(tmp_path / "a", tmp_path / "c") == [
         "the metrics differ",
         "differs: ['x']",
+        "differs: figure 2.png",
+        "differs: snapshot 0000000002['0.1']['x']",
     ]
     [complaint] = survive.differences(tmp_path / "a", tmp_path / "none")
     assert complaint.startswith("ended at steps 4 and None: see ")

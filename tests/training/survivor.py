@@ -45,5 +45,6 @@ train(
     steps=steps,
     workdir=workdir,
     save_every=3,
+    snapshot_every=30,
     log_every=1,
 )
