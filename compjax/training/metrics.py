@@ -56,17 +56,21 @@ class MetricsWriter:
             OSError: If they cannot be written.  Of several processes none raises it
                 here: nothing more is written, and `check` raises it in all of them.
         """
+        # What fails before the file is reached fails in every process.
+        values = {name: _as_json(value) for name, value in scalars.items()}
+        line = (
+            json.dumps({"step": step, **values}) + "\n"
+        )  # what fails here fails in all
         if self._file is None or self._failure is not None:
             return
-        values = {name: _as_json(value) for name, value in scalars.items()}
         try:
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.write(line)
             self._file.flush()
             os.fsync(self._file.fileno())
             if self._tensorboard is not None:
                 for name, value in values.items():
                     self._tensorboard.add_scalar(name, value, step)
-        except OSError as error:
+        except Exception as error:  # tensorboardX can raise others than OSError
             self._fail(error)
         if jax.process_count() == 1:
             self.check()
@@ -108,7 +112,7 @@ class MetricsWriter:
             directory = str(self._path.parent / "tensorboard")
             self._tensorboard = SummaryWriter(directory, purge_step=step + 1)
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: Exception) -> None:
         """Keeps the first error, with what is to be done."""
         self._failure = self._failure or OSError(
             f"{self._path} could not be written ({error}). Make room there, and start "
