@@ -58,9 +58,7 @@ class MetricsWriter:
         """
         # What fails before the file is reached fails in every process.
         values = {name: _as_json(value) for name, value in scalars.items()}
-        line = (
-            json.dumps({"step": step, **values}) + "\n"
-        )  # what fails here fails in all
+        line = json.dumps({"step": step, **values}) + "\n"
         if self._file is None or self._failure is not None:
             return
         try:
