@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import optax
@@ -208,6 +208,7 @@ def train(
                     kept = {std: state.averages[i] for i, std in profiles.items()}
                     save_snapshot(workdir / "snapshots", step, kept)
                 if saving:
+                    metrics_writer.check()
                     checkpoints.save(step, state, iterator)
                 if stopping:
                     progress.note(f"SIGTERM: saving step {step} and ending")
@@ -230,17 +231,17 @@ def peek(data: Any) -> Batch:
         >>> peek(batch) is batch
         True
     """
-    if not hasattr(data, "__next__"):
-        if not callable(data):
-            raise ValueError(
-                f"data must be a function key -> (x0, condition) or an iterator of "
-                f"such, got {data!r}."
-            )
-        return data
-    state = data.get_state()
-    first = next(data)
-    data.set_state(state)
-    return first
+    if hasattr(data, "__next__"):
+        state = data.get_state()
+        first = next(data)
+        data.set_state(state)
+        return first
+    if callable(data):
+        return cast(Batch, data)
+    raise ValueError(
+        "data must be a function key -> (x0, condition) or an iterator of such, got "
+        f"{data!r}."
+    )
 
 
 def demand_finite(step: int, metrics: Mapping[str, Any], directory: Path) -> None:

@@ -116,6 +116,7 @@ def train(config: ConfigDict, examples: dict[str, np.ndarray], workdir: Path) ->
                     metrics_writer.write(step, metrics)
                 progress.update(step, float(metrics["loss"]))
                 if step % t.save_every == 0 or step == t.steps:
+                    metrics_writer.check()
                     checkpoints.save(step, state)
     return jax.device_get(state.average)
 
