@@ -20,15 +20,7 @@ from ml_collections import ConfigDict
 import compjax as cj
 from compjax import datasets, networks, noise, scenes, training
 from experiments import evaluators, launch
-
-SETS = {
-    "background": datasets.BACKGROUND,
-    "single": datasets.SINGLE,
-    "cluttered": datasets.CLUTTERED,
-    "colored": datasets.COLORED,
-    "counts_all": datasets.COUNTS_ALL,
-    "counts_one": datasets.COUNTS_ONE,
-}
+from experiments.sets import SETS
 
 
 class Run(NamedTuple):

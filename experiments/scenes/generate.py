@@ -17,19 +17,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from compjax import datasets
 from compjax.datasets.generate import generate
 from compjax.datasets.records import Plan
 from experiments import launch
-
-SETS = {
-    "background": datasets.BACKGROUND,
-    "single": datasets.SINGLE,
-    "cluttered": datasets.CLUTTERED,
-    "colored": datasets.COLORED,
-    "counts_all": datasets.COUNTS_ALL,
-    "counts_one": datasets.COUNTS_ONE,
-}
+from experiments.sets import SETS
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,10 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
             Progress(min(planned.shard, planned.examples))
         ) as progress:
             directory = generate(planned, options.out, options.workers, progress)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         launch.fail(launch.explain(error))
-    except OSError as error:
-        launch.fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
         launch.fail("interrupted; run the same command again to go on")
     print(f"{directory} holds all {planned.examples} examples")

@@ -1,0 +1,12 @@
+"""The sets of the papers, by the names that commands and configurations use."""
+
+from compjax import datasets
+
+SETS = {
+    "background": datasets.BACKGROUND,
+    "single": datasets.SINGLE,
+    "cluttered": datasets.CLUTTERED,
+    "colored": datasets.COLORED,
+    "counts_all": datasets.COUNTS_ALL,
+    "counts_one": datasets.COUNTS_ONE,
+}
