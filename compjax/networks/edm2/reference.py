@@ -28,12 +28,12 @@ def params_from_reference(state: Mapping[str, Any], module: UNet) -> PyTree:
 
     Args:
         state: The state dict of its network (class `Precond`, buffers included), with
-            arrays instead of tensors: `{k: v.cpu().numpy() for k, v in
-            net.state_dict().items()}`.
+            arrays instead of tensors: every value of `net.state_dict()` as
+            `value.cpu().numpy()`.
         module: The same network here; see `preset`.
 
     Returns:
-        The tree of float32 arrays that `module.apply({"params": ...}, ...)` takes.
+        The tree of float32 parameters that the module takes.
 
     Raises:
         ValueError: If a name is missing, unexpected, or of the wrong shape; they are
