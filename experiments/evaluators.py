@@ -48,9 +48,13 @@ def errors(config: ConfigDict, run: Any) -> training.Evaluator:
 
 
 def sample_grid(config: ConfigDict, run: Any, folder: Path) -> training.Evaluator:
-    """Samples beneath the examples whose conditions they were given, as a picture."""
+    """Samples beneath the examples whose conditions they were given, as a picture.
+
+    No condition is withheld.
+    """
     s = config.sample
-    draw_examples = examples(config, run, config.seed + 2)
+    told = dataclasses.replace(run.stream, null=0.0)
+    draw_examples = examples(config, run._replace(stream=told), config.seed + 2)
     sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)
     place = over_devices(config, run)
 

@@ -40,7 +40,8 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
         try:
             rest = flags.FLAGS(argv)
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-            return fail(explain(error))
+            unknown = isinstance(error, (AttributeError, KeyError))
+            return fail("unknown field of --config: " * unknown + explain(error))
         if rest[1:]:
             return fail(f"unknown arguments {' '.join(rest[1:])}")
         if not workdir_flag.value:
@@ -59,6 +60,8 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
             main(config_flag.value, Path(workdir_flag.value))
         except (ValueError, OSError, FloatingPointError) as error:
             fail(explain(error))
+        except KeyboardInterrupt:
+            fail("interrupted; the same command goes on from the last checkpoint")
 
     app.run(start, flags_parser=parse)
 

@@ -7,6 +7,7 @@ elsewhere each is told `--coordinator=host:port --processes=N --process=i`.
 """
 
 import functools
+import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +50,9 @@ def main(config: ConfigDict, workdir: Path) -> None:
     """Trains from the last checkpoint, or from the beginning, to the end."""
     config = with_preset(config)
     run, t = build(config), config.train
-    workdir = training.open_workdir(workdir, config.to_dict(), free=FREE)
+    # The plain average of the last updates depends on which update is the last.
+    free = FREE if t.average_last else (*FREE, "train.steps")
+    workdir = training.open_workdir(workdir, config.to_dict(), free=free)
     if jax.process_index() == 0 and run.mesh.size < jax.device_count():
         print(
             f"{run.mesh.size} of {jax.device_count()} devices are used, as many as "
@@ -94,6 +97,9 @@ FREE = (
     "train.save_every",
     "train.keep",
     "train.milestone_every",
+    "train.snapshot_every",
+    "train.evaluate_every",
+    "sample",
 )
 """Fields that may change when a run is resumed: they do not change what it learns."""
 
@@ -112,8 +118,9 @@ def report(config: ConfigDict, workdir: Path, step: int, seconds: float) -> None
         "versions": {"compjax": cj.__version__, "jax": jax.__version__},
         "date": time.strftime("%Y-%m-%d"),
     }
-    if not (workdir / "results.json").exists():  # a finished run, started once more
-        training.write_json(workdir / "results.json", results)
+    file = workdir / "results.json"
+    if not file.exists() or json.loads(file.read_text())["step"] != step:
+        training.write_json(file, results)  # else: a finished run, started once more
     print(f"finished: {workdir}\npictures: {workdir / 'figures'}")
     print(f"weights:  python -m experiments.export --workdir={workdir} --out=WEIGHTS")
 

@@ -61,9 +61,17 @@ def test_a_run_writes_what_a_user_looks_at_and_goes_on(tmp_path, capsys):
     assert all(np.isfinite(list(line.values())).all() for line in lines)
     assert training.posthoc.snapshots(folder / "snapshots") == [2, 4]
     other = small()
-    other.train.steps = 5
-    with pytest.raises(ValueError, match=r"another config .*train.steps: 4 there, 5"):
+    other.train.decay = 5
+    with pytest.raises(
+        ValueError, match=r"another .*train.decay: 1000 there, 5"
+    ):
         train.main(other, folder)
+    config.train.steps = 5
+    train.main(config, folder)
+    assert training.read_metrics(folder)[-1]["step"] == 5
+    config.train.steps = 3
+    with pytest.raises(ValueError, match="at step 5, beyond steps = 3"):
+        train.main(config, folder)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ class MetricsWriter:
             if self._tensorboard is not None:
                 for name, value in values.items():
                     self._tensorboard.add_scalar(name, value, step)
+                self._tensorboard.flush()
         except Exception as error:  # tensorboardX can raise others than OSError
             self._fail(error)
         if jax.process_count() == 1:

@@ -15,6 +15,9 @@ from typing import Any
 from compjax.training.agreement import in_first_process
 from compjax.training.record import from_processes
 
+SHOWN = 8
+"""How many differing fields an error message lists."""
+
 
 def open_workdir(
     path: str | Path, config: Mapping[str, Any], free: Collection[str] = ()
@@ -123,14 +126,16 @@ def _read(file: Path) -> Any:
 
 
 def _differences(old: Any, new: Any, free: Collection[str]) -> str:
-    """Every field that two configurations may not but do differ in, and its values."""
+    """The first fields that two configurations may not but do differ in, and values."""
     old, new = _flatten(old), _flatten(new)
     absent = "absent"
-    return ", ".join(
+    told = [
         f"{name}: {old.get(name, absent)} there, {new.get(name, absent)} now"
         for name in sorted(old.keys() | new.keys())
         if old.get(name, absent) != new.get(name, absent) and not _within(name, free)
-    )
+    ]
+    more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
+    return ", ".join(told[:SHOWN] + more)
 
 
 def _within(field: str, names: Collection[str]) -> bool:
