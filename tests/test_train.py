@@ -62,9 +62,7 @@ def test_a_run_writes_what_a_user_looks_at_and_goes_on(tmp_path, capsys):
     assert training.posthoc.snapshots(folder / "snapshots") == [2, 4]
     other = small()
     other.train.decay = 5
-    with pytest.raises(
-        ValueError, match=r"another .*train.decay: 1000 there, 5"
-    ):
+    with pytest.raises(ValueError, match=r"another .*train.decay: 1000 there, 5"):
         train.main(other, folder)
     config.train.steps = 5
     train.main(config, folder)
