@@ -35,16 +35,17 @@ def noisy(key, rows):
     return rows + 0.1 * jax.random.normal(key, rows.shape), None
 
 
-steps, workdir = int(sys.argv[1]), Path(sys.argv[2].removeprefix("--workdir="))
-train(
-    jax.random.key(0),
-    task.module,
-    task.optimizer,
-    Rows(),
-    task.law,
-    steps=steps,
-    workdir=workdir,
-    save_every=3,
-    snapshot_every=30,
-    log_every=1,
-)
+if __name__ == "__main__":
+    steps, workdir = int(sys.argv[1]), Path(sys.argv[2].removeprefix("--workdir="))
+    train(
+        jax.random.key(0),
+        task.module,
+        task.optimizer,
+        Rows(),
+        task.law,
+        steps=steps,
+        workdir=workdir,
+        save_every=3,
+        snapshot_every=30,
+        log_every=1,
+    )
