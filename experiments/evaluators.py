@@ -29,7 +29,7 @@ def errors(config: ConfigDict, run: Any) -> training.Evaluator:
     draw_examples = examples(config, run, config.seed + 1)
 
     @jax.jit
-    def errors(params: Any, x0: Any, condition: Any) -> Any:
+    def measure(params: Any, x0: Any, condition: Any) -> Any:
         eps = jax.random.normal(jax.random.key(config.seed + 1), x0.shape)
 
         def error(sigma: Any) -> Any:
@@ -40,7 +40,7 @@ def errors(config: ConfigDict, run: Any) -> training.Evaluator:
         return jax.lax.map(error, jnp.array(LEVELS))
 
     def evaluate(step: int, state: training.TrainState) -> Iterator[tuple[str, float]]:
-        found = errors(average(run, step, state), *draw_examples())
+        found = measure(average(run, step, state), *draw_examples())
         for level, error in zip(LEVELS, found.tolist(), strict=True):
             yield f"error/sigma={level}", error
 
@@ -82,7 +82,7 @@ def sample_grid(config: ConfigDict, run: Any, folder: Path) -> training.Evaluato
 
 def average(run: Any, step: int, state: training.TrainState) -> Any:
     """The average to look at: the plain one of the last updates once it has begun."""
-    return state.averages[training.current(run.averages, step)]
+    return state.averages[training.which_average(run.averages, step)]
 
 
 def examples(config: ConfigDict, run: Any, seed: int) -> Callable[[], tuple[Any, Any]]:

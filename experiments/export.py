@@ -110,7 +110,7 @@ def begun(averages: Sequence[training.Average], step: int) -> int:
     Raises:
         ValueError: If there are only plain means of updates that are still to come.
     """
-    chosen, first = training.current(averages, step), averages[0]
+    chosen, first = training.which_average(averages, step), averages[0]
     if not isinstance(first, training.LastUpdates):
         return chosen
     begin = first.until - first.count + 1

@@ -12,8 +12,6 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
-from compjax import training
-
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
@@ -49,6 +47,8 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
         return rest
 
     def start(_: list[str]) -> None:
+        from compjax import training  # slow to import, and not for `parser`
+
         logging.set_verbosity(logging.WARNING)  # else orbax tells of every rename
         # Batches are split over devices, so on a CPU every core becomes one.
         jax.config.update("jax_num_cpu_devices", cores())

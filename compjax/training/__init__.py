@@ -4,9 +4,9 @@ from compjax.training.averaging import (
     Average,
     LastUpdates,
     PowerFunction,
-    current,
     std_to_exp,
     update_average,
+    which_average,
 )
 from compjax.training.checkpoint import Checkpoints, restore
 from compjax.training.data import HostBatches, Prepared
@@ -18,12 +18,10 @@ from compjax.training.loop import Evaluator, train
 from compjax.training.loss import draw_noise, loss_at
 from compjax.training.mesh import (
     everywhere,
-    keep_sharded,
     make_mesh,
     over_batch,
     placed_like,
     sharded,
-    split_batch,
 )
 from compjax.training.metrics import MetricsWriter, read_metrics
 from compjax.training.optimizer import edm2_adam, edm2_learning_rate
@@ -49,7 +47,6 @@ __all__ = [
     "TrainState",
     "catch_sigterm",
     "count_macs",
-    "current",
     "draw_noise",
     "edm2_adam",
     "edm2_learning_rate",
@@ -57,7 +54,6 @@ __all__ = [
     "export",
     "init_state",
     "initialize",
-    "keep_sharded",
     "load",
     "loss_at",
     "make_mesh",
@@ -71,9 +67,9 @@ __all__ = [
     "restore",
     "save_snapshot",
     "sharded",
-    "split_batch",
     "std_to_exp",
     "train",
     "update_average",
+    "which_average",
     "write_json",
 ]

@@ -1,4 +1,4 @@
-"""Errors of one process that end all of them, so that none waits for another."""
+"""What the processes of a run tell each other, so that none waits for another."""
 
 from __future__ import annotations
 
@@ -6,8 +6,42 @@ import json
 from collections.abc import Callable
 
 import jax
+import numpy as np
 
-from compjax.training.record import from_processes
+
+def from_processes(text: str) -> list[str]:
+    """The texts of all processes, in their order.
+
+    Args:
+        text: That of this process.
+
+    Example:
+        >>> from_processes("here")
+        ['here']
+    """
+    if jax.process_count() == 1:
+        return [text]
+    from jax.experimental.multihost_utils import process_allgather
+
+    letters = np.frombuffer(text.encode(), np.uint8)
+    lengths = np.ravel(process_allgather(np.int32(letters.size)))
+    padded = np.zeros(lengths.max(initial=1), np.uint8)
+    padded[: letters.size] = letters
+    rows = np.asarray(process_allgather(padded))
+    return [bytes(row[:n]).decode() for row, n in zip(rows, lengths, strict=True)]
+
+
+def first_problem(problem: str) -> str:
+    """The problem of the first process that has one, for every process; or nothing.
+
+    Args:
+        problem: Of this process; empty if it has none.
+
+    Example:
+        >>> first_problem("a file is cut short")
+        'a file is cut short'
+    """
+    return next(filter(None, from_processes(problem)), "")
 
 
 def in_first_process(action: Callable[[], object]) -> None:
@@ -51,7 +85,7 @@ def raise_everywhere(error: Exception | None) -> None:
         OSError: the disk is full
     """
     told = error and json.dumps([isinstance(error, ValueError), str(error)])
-    first = next(filter(None, from_processes(told or "")), "")
+    first = first_problem(told or "")
     if error is not None:
         raise error
     if first:

@@ -104,7 +104,7 @@ class LastUpdates:
         return jnp.where(inside, 1 / as_float(jnp.maximum(number, 1)), 0.0)
 
 
-def current(averages: Sequence[Average], step: int) -> int:
+def which_average(averages: Sequence[Average], step: int) -> int:
     """Which of several averages to sample with: the first that averages anything.
 
     `LastUpdates` is the parameters themselves until its mean begins.
@@ -118,7 +118,7 @@ def current(averages: Sequence[Average], step: int) -> int:
 
     Example:
         >>> averages = (LastUpdates(10, until=100), PowerFunction(0.1))
-        >>> current(averages, 50), current(averages, 95)
+        >>> which_average(averages, 50), which_average(averages, 95)
         (1, 0)
     """
     started = (i for i, one in enumerate(averages) if float(one.share(step)) < 1)

@@ -17,11 +17,10 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from compjax.training.agreement import brief
+from compjax.training.agreement import brief, first_problem
 from compjax.training.record import (
     demand_fit,
     describe,
-    from_processes,
     make_record,
     position,
     verified,
@@ -318,7 +317,7 @@ def _read(place: Path, like: PyTree) -> tuple[str, PyTree, dict[str, Any]]:
     if not problem:
         saved, read = record["arrays"], describe(state)
         wrong = [name for name in saved if saved[name] != read.get(name)]
-        problem = _agreed(f"{wrong[0]} is not what was saved" if wrong else "")
+        problem = first_problem(f"{wrong[0]} is not what was saved" if wrong else "")
     return problem, state, record
 
 
@@ -331,12 +330,7 @@ def _attempt(action: Callable[[], Any]) -> tuple[str, Any]:
         raise  # the device has no room for it: this says nothing about the file
     except Exception as error:  # a damaged file can raise anything
         problem = brief(error)
-    return _agreed(problem), result
-
-
-def _agreed(problem: str) -> str:
-    """The problem of the first process that has one, for every process."""
-    return next(filter(None, from_processes(problem)), "")
+    return first_problem(problem), result
 
 
 def _together(name: str) -> None:

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from compjax.training.agreement import brief, in_first_process
+from compjax.training.agreement import brief, from_processes, in_first_process
 from compjax.training.averaging import std_to_exp
-from compjax.training.record import describe, from_processes, make_record, verified
+from compjax.training.record import describe, make_record, verified
 
 Numbers = Sequence[float] | Sequence[int] | np.ndarray
 """A list of numbers, or an array of them."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
+from compjax.training.agreement import from_processes
 from compjax.training.fingerprint import fingerprint
 
 
@@ -123,28 +123,6 @@ def position(record: dict[str, Any], place: str | Path) -> Any:
         f"{place} holds the data positions of {len(positions)} processes, and now "
         f"there are {count}: resume with as many as saved it."
     )
-
-
-def from_processes(text: str) -> list[str]:
-    """The texts of all processes, in their order.
-
-    Args:
-        text: That of this process.
-
-    Example:
-        >>> from_processes("here")
-        ['here']
-    """
-    if jax.process_count() == 1:
-        return [text]
-    from jax.experimental.multihost_utils import process_allgather
-
-    letters = np.frombuffer(text.encode(), np.uint8)
-    lengths = np.ravel(process_allgather(np.int32(letters.size)))
-    padded = np.zeros(lengths.max(initial=1), np.uint8)
-    padded[: letters.size] = letters
-    rows = np.asarray(process_allgather(padded))
-    return [bytes(row[:n]).decode() for row, n in zip(rows, lengths, strict=True)]
 
 
 def _checksum(record: dict[str, Any]) -> int:

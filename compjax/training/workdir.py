@@ -12,8 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from compjax.training.agreement import in_first_process
-from compjax.training.record import from_processes
+from compjax.training.agreement import from_processes, in_first_process
 
 SHOWN = 8
 """How many differing fields an error message lists."""

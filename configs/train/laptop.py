@@ -3,8 +3,8 @@
 Command:   python -m experiments.train --config=configs/train/laptop.py
            --workdir=runs/laptop
 Hardware:  two CPU cores, no GPU
-Expected:  six minutes; error/sigma=0.2 falls to about 0.01; samples show one object where
-           the condition says
+Expected:  six minutes; error/sigma=0.2 falls to about 0.01; samples show one object
+           where the condition says
 """
 
 from ml_collections import ConfigDict
