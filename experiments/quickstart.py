@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 import compjax as cj
 from compjax import analysis, datasets, networks, noise, plotting, scenes, training
-from experiments import launch
+from experiments import launch, results
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -43,23 +43,20 @@ def main(config: ConfigDict, workdir: Path) -> None:
         trained = time.monotonic()
         rows, images = evaluate(config, stream, network)
         np.savez_compressed(images_file, **images)
-        results = {
+        numbers = {
             "rows": rows,
             "train_seconds": round(trained - started, 1),
             "compose_seconds": round(time.monotonic() - trained, 1),
             "images_seen": config.train.steps
             * config.data.scenes
             * config.train.noise_draws,
-            "seed": config.seed,
-            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "versions": {"compjax": cj.__version__, "jax": jax.__version__},
-            "date": time.strftime("%Y-%m-%d"),
+            **results.provenance(config.seed, started),
         }
-        training.write_json(results_file, results)
-    results, images = json.loads(results_file.read_text()), np.load(images_file)
+        training.write_json(results_file, numbers)
+    numbers, images = json.loads(results_file.read_text()), np.load(images_file)
     figure_file = workdir / "figures" / "length_generalisation.png"
-    plotting.length_generalisation(results["rows"], images).savefig(figure_file)
-    print(table(results["rows"]))
+    plotting.length_generalisation(numbers["rows"], images).savefig(figure_file)
+    print(table(numbers["rows"]))
     print(f"picture: {figure_file}\nnumbers: {results_file}")
 
 

@@ -18,9 +18,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-import compjax as cj
 from compjax import datasets, networks, noise, scenes, training
-from experiments import evaluators, launch
+from experiments import evaluators, launch, results
 from experiments.sets import SETS
 
 
@@ -86,7 +85,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         peak=training.matmul_peak(run.module.dtype, run.mesh),
     )
     if jax.process_index() == 0:
-        report(config, workdir, int(state.step), time.monotonic() - started)
+        report(config, workdir, int(state.step), started)
 
 
 FREE = (
@@ -104,23 +103,19 @@ FREE = (
 """Fields that may change when a run is resumed: they do not change what it learns."""
 
 
-def report(config: ConfigDict, workdir: Path, step: int, seconds: float) -> None:
+def report(config: ConfigDict, workdir: Path, step: int, started: float) -> None:
     """Says where the run stands, and what to do next."""
     if step < config.train.steps:
         print(f"stopped at step {step}; the same command goes on from there.")
         return
-    results = {
+    numbers = {
         "step": step,
         "images_seen": step * config.data.batch * config.train.noise_draws,
-        "seconds_of_last_start": round(seconds, 1),
-        "seed": config.seed,
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "versions": {"compjax": cj.__version__, "jax": jax.__version__},
-        "date": time.strftime("%Y-%m-%d"),
+        **results.provenance(config.seed, started),  # the seconds of the last start
     }
     file = workdir / "results.json"
     if not file.exists() or json.loads(file.read_text())["step"] != step:
-        training.write_json(file, results)  # else: a finished run, started once more
+        training.write_json(file, numbers)  # else: a finished run, started once more
     print(f"finished: {workdir}\npictures: {workdir / 'figures'}")
     print(f"weights:  python -m experiments.export --workdir={workdir} --out=WEIGHTS")
 
