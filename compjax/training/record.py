@@ -25,7 +25,7 @@ def make_record(state: PyTree, data: Any = None) -> dict[str, Any]:
         A dictionary of JSON types; on several processes the same on each.
 
     Example:
-        >>> sorted(make_record({"w": np.zeros(3)}))
+        >>> sorted(make_record({"w": jax.numpy.zeros(3)}))
         ['arrays', 'checksum', 'positions']
     """
     positions = [] if data is None else from_processes(json.dumps(data.get_state()))
@@ -61,7 +61,7 @@ def describe(state: PyTree) -> dict[str, list[Any]]:
         state: A tree of arrays.
 
     Example:
-        >>> describe({"w": np.zeros(1, np.float32)})
+        >>> describe({"w": jax.numpy.zeros(1)})
         {"['w']": ['float32[1]', 0]}
     """
     marks = fingerprint(state)
@@ -80,10 +80,10 @@ def demand_fit(arrays: dict[str, Any], like: PyTree, place: str | Path) -> None:
         ValueError: If an array is only in one of them, or is of another kind.
 
     Example:
-        >>> demand_fit({}, np.zeros(2), "runs/x")  # doctest: +ELLIPSIS
+        >>> demand_fit({}, {"w": jax.numpy.ones(2)}, "runs/x")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        ValueError: runs/x is of another network or optimizer:  is absent there and ...
+        ValueError: runs/x is of another network or optimizer: ['w'] is absent ...
     """
     wanted = _kinds(like)
     saved = {name: kind for name, (kind, _) in arrays.items()}
