@@ -1,8 +1,9 @@
 """Exact densities, normalised at every noise level: the oracles."""
 
 from compjax.densities.clutter import BernoulliClutter
-from compjax.densities.gaussian import Gaussian, GaussianMixture
+from compjax.densities.gaussian import Gaussian, GaussianMixture, compose_gaussians
 from compjax.densities.independent import FactorizedConditionals, Independent
+from compjax.densities.rotated import Rotated
 
 __all__ = [
     "BernoulliClutter",
@@ -10,4 +11,6 @@ __all__ = [
     "Gaussian",
     "GaussianMixture",
     "Independent",
+    "Rotated",
+    "compose_gaussians",
 ]

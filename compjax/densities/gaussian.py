@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -76,6 +76,20 @@ class Gaussian(Density):
         unit = jax.random.normal(key, (n, *self.mean.shape))
         return self.mean[None] + unit @ factor(self.cov, as_float(sigma)).T
 
+    def noised(self, sigma: Number) -> Gaussian:
+        r"""The law at a noise level, itself a Gaussian: $N(mean, cov + \sigma^2 I)$."""
+        noise = as_float(sigma) ** 2 * jnp.eye(len(self.mean))
+        return Gaussian(self.mean, self.cov + noise)
+
+    def pushforward(self, matrix: Any) -> Gaussian:
+        """The law of `matrix @ x`, for a matrix `[m, d]` of full row rank."""
+        matrix = as_float(matrix)
+        if matrix.ndim != 2 or matrix.shape[1:] != self.mean.shape:
+            raise ValueError(
+                f"The matrix must be [m, {len(self.mean)}], got {matrix.shape}."
+            )
+        return Gaussian(matrix @ self.mean, matrix @ self.cov @ matrix.T)
+
 
 @pytree
 class GaussianMixture(Density):
@@ -142,6 +156,68 @@ class GaussianMixture(Density):
         unit = jax.random.normal(key_unit, (n, self.means.shape[1]))
         factors = factor(self.covs, as_float(sigma))[which]
         return self.means[which] + jnp.einsum("nij,nj->ni", factors, unit)
+
+
+def compose_gaussians(
+    background: Gaussian,
+    conditionals: Sequence[Gaussian],
+    weights: Any = None,
+    sigma: Number = 0.0,
+) -> Gaussian:
+    r"""The composition of Gaussians that were noised to a level: a Gaussian.
+
+    $$C^{-1} = P_b + \sum_i w_i\,(P_i - P_b), \qquad
+      C^{-1} m = P_b m_b + \sum_i w_i\,(P_i m_i - P_b m_b)$$
+
+    with precisions $P = (cov + \sigma^2 I)^{-1}$.  It is the law on the annealed path,
+    $C[p^\sigma]$; the noised composition is `compose_gaussians(...).noised(sigma)`, and
+    in general another one (docs/math.md, "Commutation").
+
+    Args:
+        background: $p_b$.
+        conditionals: $p_1, \dots, p_k$; without any, the background is what is noised.
+        weights: `[k]`; ones if None.
+        sigma: Noise level of all parts.
+
+    Returns:
+        The composition.
+
+    Raises:
+        ValueError: If dimensions or weights do not fit, or the composed precision is
+            not positive definite, so that no law has this score.
+
+    Source: Bradley et al. 2025, definition 5.1, for Gaussians.
+
+    Example:
+        >>> b = Gaussian(jnp.zeros(2), jnp.eye(2))
+        >>> right, up = (Gaussian(m, jnp.eye(2)) for m in jnp.eye(2))
+        >>> compose_gaussians(b, (right, up)).mean
+        Array([1., 1.], dtype=float32)
+    """
+    parts = (background, *conditionals)
+    if any(part.mean.shape != background.mean.shape for part in parts):
+        shapes = [part.mean.shape for part in parts]
+        raise ValueError(f"All parts must live on one space, got means {shapes}.")
+    w = jnp.ones(len(conditionals)) if weights is None else as_float(weights)
+    if w.shape != (len(conditionals),):
+        raise ValueError(
+            f"{len(conditionals)} conditionals need as many weights, got {w.shape}."
+        )
+    coefficients = jnp.concatenate([1 - w.sum(keepdims=True), w])
+    precisions = jnp.linalg.inv(jnp.stack([p.noised(sigma).cov for p in parts]))
+    precision = jnp.tensordot(coefficients, precisions, 1)
+    if (value := concrete(precision)) is not None:
+        smallest = np.linalg.eigvalsh(value.astype(np.float64)).min()
+        if smallest <= np.finfo(np.float32).eps * np.abs(value).max():
+            raise ValueError(
+                "The composed precision is not positive definite (its smallest "
+                f"eigenvalue is {smallest:.3g}), so no law has this score: lower the "
+                "weights, or narrow the conditionals against the background."
+            )
+    means = jnp.stack([part.mean for part in parts])
+    cov = jnp.linalg.inv(precision)
+    mean = cov @ jnp.einsum("k,kij,kj->i", coefficients, precisions, means)
+    return Gaussian(mean, (cov + cov.T) / 2)
 
 
 def factor(cov: Float[Array, "*m d d"], sigma: Array) -> Float[Array, "*m d d"]:

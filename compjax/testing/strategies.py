@@ -116,6 +116,34 @@ def factorized_conditionals(draw: Any, k: int = 2) -> densities.FactorizedCondit
 
 
 @composite
+def rotations(draw: Any, d: int = 3) -> Any:
+    """`[d, d]` orthogonal matrices, reflections among them."""
+    q, r = np.linalg.qr(np.asarray(draw(arrays((d, d), -1.0, 1.0)), float) + np.eye(d))
+    return jnp.asarray(q * np.where(np.diagonal(r) < 0, -1, 1)[None])
+
+
+@composite
+def factorized_gaussians(
+    draw: Any, k: int = 2
+) -> tuple[densities.Gaussian, tuple[densities.Gaussian, ...]]:
+    """A Gaussian background and k conditionals that factorize: one coordinate each.
+
+    Conditionals are narrower than the background on their own coordinate, so that their
+    composition has a positive precision in every basis and at every noise level.
+    """
+    mean, variance = draw(arrays((k,), -1.0, 1.0)), draw(arrays((k,), 0.7, 1.5))
+    own_mean, ratio = draw(arrays((k,), -2.0, 2.0)), draw(arrays((k,), 0.1, 0.9))
+    conditionals = tuple(
+        densities.Gaussian(
+            mean.at[i].set(own_mean[i]),
+            jnp.diag(variance.at[i].set(ratio[i] * variance[i])),
+        )
+        for i in range(k)
+    )
+    return densities.Gaussian(mean, jnp.diag(variance)), conditionals
+
+
+@composite
 def bijections(draw: Any, d: int = 3) -> Chain:
     """A bend of every coordinate between two affine maps that mix them."""
     near_identity = [jnp.eye(d) + draw(arrays((d, d), -0.8, 0.8)) / d for _ in range(2)]
