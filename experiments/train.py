@@ -46,6 +46,14 @@ class Run(NamedTuple):
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
+    """Trains to the end, and says where the run stands."""
+    started = time.monotonic()
+    _, state = go_on(config, workdir)
+    if jax.process_index() == 0:
+        report(config, workdir, int(state.step), started)
+
+
+def go_on(config: ConfigDict, workdir: Path) -> tuple[Run, training.TrainState]:
     """Trains from the last checkpoint, or from the beginning, to the end."""
     config = with_preset(config)
     run, t = build(config), config.train
@@ -57,7 +65,6 @@ def main(config: ConfigDict, workdir: Path) -> None:
             f"{run.mesh.size} of {jax.device_count()} devices are used, as many as "
             f"divide config.data.batch = {config.data.batch}."
         )
-    started = time.monotonic()
     state = training.train(
         jax.random.key(config.seed),
         run.module,
@@ -84,8 +91,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         flops=flops(config, run),
         peak=training.matmul_peak(run.module.dtype, run.mesh),
     )
-    if jax.process_index() == 0:
-        report(config, workdir, int(state.step), started)
+    return run, state
 
 
 FREE = (
@@ -193,10 +199,12 @@ def make_stream(config: ConfigDict, mesh: jax.sharding.Mesh) -> datasets.Stream:
         empty=d.empty,
         null=d.null,
         jitter=d.jitter,
+        offset=chosen("data.offset", d.offset, OFFSETS)((d.size, d.size)),
         mesh=mesh if mesh.size > 1 else None,
     )
 
 
+OFFSETS = {"gray": lambda size: 0.5, "empty": datasets.empty_scene}
 LABELS = {
     label.__name__: label
     for label in (
@@ -224,7 +232,10 @@ def read_files(
     source = datasets.open_set(d.files)
     batches = datasets.pipeline(source, d.batch, config.seed, stream.size)
     prepare = functools.partial(
-        datasets.labelled, label=stream.recipe.label, null=d.null
+        datasets.labelled,
+        label=stream.recipe.label,
+        null=d.null,
+        offset=stream.offset,
     )
     return training.HostBatches(iter(batches), prepare, mesh)
 

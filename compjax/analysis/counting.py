@@ -82,6 +82,7 @@ def tally(
     seed: int = 0,
     *,
     training_seeds: Any = None,
+    elsewhere: Any = None,
     own_extra: tuple[float, float] | None = None,
 ) -> Row:
     """The row of a table for n images of k requested locations each.
@@ -100,12 +101,15 @@ def tally(
             a width of 128, as `scenes.hit_radius` gives it.
         seed: Of the bootstrap.
         training_seeds: `[n]`, which trained model made each image; one model if None.
+        elsewhere: `[n, j, 2]`, what chance is scored against, in pixels; another
+            sample's requests if None.  Give places of scenes of their own where all
+            samples have the same requests.
         own_extra: The means of `extra_objects` of the same model for k = 0 and k = 1
             requests, which the row then shows beside its own.
 
     Raises:
         ValueError: If the arguments do not agree on n, if k < 1, or if a model has
-            fewer than two images.
+            fewer than two images; if `elsewhere` does not fit.
 
     Source: one-to-one hits, chance and ceiling are the protocol of docs/math.md.
 
@@ -134,7 +138,12 @@ def tally(
     for group in groups:
         another[group] = np.roll(group, 1)
     hits = _rates(found, requested, radius)
-    chance = _rates(found, requested[another], radius)
+    elsewhere = requested[another] if elsewhere is None else np.asarray(elsewhere)
+    if elsewhere.ndim != 3 or len(elsewhere) != n or not elsewhere.shape[1]:
+        raise ValueError(
+            f"elsewhere has shape {elsewhere.shape}: give [{n}, j, 2] with j >= 1."
+        )
+    chance = _rates(found, elsewhere, radius)
     ceiling = _rates(true, requested, radius)
     counts = np.array([len(xy) for xy in found])
     extra = counts - hits * k

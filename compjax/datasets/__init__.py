@@ -29,6 +29,7 @@ from compjax.datasets.streams import (
     Recipe,
     SingleObject,
     Stream,
+    empty_scene,
     plain,
 )
 
@@ -47,6 +48,7 @@ __all__ = [
     "bumps_of_one",
     "color_of_one",
     "colors_of_all",
+    "empty_scene",
     "example",
     "labelled",
     "location_of_one",

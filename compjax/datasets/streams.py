@@ -208,6 +208,20 @@ class Stream:
         return jnp.clip(x0 / self.scale + offset, 0, 1)
 
 
+def empty_scene(size: tuple[int, int]) -> Float[Array, "h w 3"]:
+    """The picture of no object, with the camera and the lamps where they stand.
+
+    Args:
+        size: Height and width of the image, in pixels.
+
+    Example:
+        >>> empty_scene((16, 16)).shape
+        (16, 16, 3)
+    """
+    nothing = scenes.sample(jax.random.key(0), 0, 0, jitter=0.0)
+    return jax.jit(lambda scene: scenes.render(scene, size))(nothing)
+
+
 def plain(scene: scenes.Scene) -> scenes.Scene:
     """The same scene with large rubber objects: shapes, colours and places remain.
 
@@ -276,9 +290,7 @@ class SingleObject:
 
     def __post_init__(self) -> None:
         if self.background is None:
-            nothing = scenes.sample(jax.random.key(0), 0, 0, jitter=0.0)
-            render = jax.jit(lambda scene: scenes.render(scene, self.size))
-            set_fields(self, background=render(nothing))
+            set_fields(self, background=empty_scene(self.size))
         stream = self.stream()
         set_fields(self, empty=stream.empty, null=stream.null, scale=stream.scale)
 

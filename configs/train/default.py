@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     config.data.empty = 0.0  # share of scenes without an object
     config.data.null = 0.1  # share of labels that are withheld
     config.data.jitter = 1.0  # scales CLEVR's jitter of camera and lamps
+    config.data.offset = "gray"  # the image that is zero: gray, or the empty scene
 
     config.network = ConfigDict()
     config.network.preset = "img64-xs"  # of EDM2: compjax.networks.edm2.PRESETS
@@ -35,6 +36,7 @@ def get_config() -> ConfigDict:
     config.network.channels_per_head = placeholder(int)  # of the attention
     config.network.patch = placeholder(int)  # pixels a side that become channels
     config.network.dropout = placeholder(float)  # probability
+    config.network.sigma_data = placeholder(float)  # standard deviation of the data
     config.network.dtype = "bfloat16"  # of activations; or float32
     config.network.memory = "keep"  # activations; or recompute them, to save memory
 

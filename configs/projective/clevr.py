@@ -1,0 +1,39 @@
+"""What the scales of the CLEVR experiment share; clevr_*.py are the scales."""
+
+from ml_collections import ConfigDict
+
+
+def with_models(common: ConfigDict) -> ConfigDict:
+    """The networks of the experiment, one a dataset, and how they are composed.
+
+    Args:
+        common: A configuration of `experiments.train`, which all networks have but for
+            what `models` says.
+    """
+    config = ConfigDict()
+    config.seed = 0  # decides requests and the noise of samples
+    config.seeds = (0,)  # of training: one network of every kind for each
+    config.common = common
+
+    config.models = ConfigDict()
+    config.models.background = changed("background")  # empty scenes
+    config.models.single = changed("single")  # one object; null withholds its place
+    config.models.cluttered = changed("cluttered")  # one to five, the place of one
+    config.models.shared = changed("single")  # one object or none, in one network
+    config.models.shared.data.empty = 0.1
+    config.models.colored = changed("colored")  # one object and its colour
+
+    config.sample = ConfigDict()
+    config.sample.images = 256  # for every training seed, setting and k
+    config.sample.together = 64  # of them that are sampled at a time
+    config.sample.chunk = 10  # conditions in one call of a network, of at most 10
+    config.sample.steps = 32  # of Heun's method
+    config.sample.sigma_min = 0.002  # last noise level before 0
+    config.sample.sigma_max = 80.0  # first noise level
+    config.sample.spacing = 2.0  # of the nine places, in world units
+    return config
+
+
+def changed(name: str) -> ConfigDict:
+    """What a network has of its own."""
+    return ConfigDict({"data": {"set": name}, "train": {}})

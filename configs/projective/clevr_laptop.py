@@ -1,0 +1,61 @@
+"""Settings A, B and C of Bradley et al. 2025 on two CPU cores: 32 px, plain scenes.
+
+Command:   python -m experiments.projective.clevr
+           --config=configs/projective/clevr_laptop.py --workdir=runs/clevr
+Hardware:  two CPU cores, no GPU; --config.seeds="(0,1,2)" --config.sample.images=256
+           for numbers to cite, in three times as long
+Expected:  A meets at least 90 % of k <= 5 requests; B fades to 1/k of its strength; C
+           keeps its clutter where nothing is asked.  Not the paper's setting: large
+           rubber objects, fixed camera and lamps, small images and networks.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.projective.clevr import with_models
+from configs.train import default
+
+
+def get_config() -> ConfigDict:
+    """Networks that train in minutes each."""
+    common = default.get_config()
+    common.data.label = "bumps_of_one"
+    common.data.draw = "plain"
+    common.data.size = 32
+    common.data.batch = 16
+    common.data.null = 0.12
+    common.data.jitter = 0.0
+    common.data.offset = "empty"
+
+    common.network.channels = 32
+    common.network.channel_mult = (1, 1, 1)
+    common.network.num_blocks = 0
+    common.network.attn_resolutions = ()
+    common.network.patch = 2
+    common.network.sigma_data = 0.2
+    common.network.dtype = "float32"
+
+    common.train.steps = 8000
+    common.train.noise_draws = 2
+    common.train.learning_rate = 0.03
+    common.train.decay = 1000
+    common.train.rampup_images = 3200.0
+    common.train.noise_std = 1.2
+    common.train.average_last = 0
+    common.train.average_stds = (0.1,)
+    common.train.save_every = 500
+    common.train.snapshot_every = 0
+    common.train.evaluate_every = 4000
+
+    common.sample.images = 8
+    common.sample.steps = 12
+    common.sample.sigma_min = 0.01
+    common.sample.sigma_max = 5.0
+
+    config = with_models(common)
+    config.models.background.train.steps = 1000  # it has one image to learn
+    config.models.colored.data.label = ""
+    config.sample.images = 64
+    config.sample.steps = 12
+    config.sample.sigma_min = 0.01
+    config.sample.sigma_max = 5.0
+    return config

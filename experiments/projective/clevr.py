@@ -1,0 +1,241 @@
+"""Length generalisation on CLEVR: settings A, B, C and ours, one to nine objects.
+
+    python -m experiments.projective.clevr --workdir=runs/clevr
+        --config=configs/projective/clevr_laptop.py
+
+Trains the networks, samples every setting with k = 0, ..., 9 requested places, counts
+objects, and draws.  What is there already is not made again: the same command goes on
+where it was stopped.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+import compjax as cj
+from compjax import analysis, scenes, training
+from experiments import launch, results
+from experiments.projective import pictures
+from experiments.projective.models import Model, trained
+from experiments.projective.places import PLACES, Requests, draw_requests, strength
+
+
+class Setting(NamedTuple):
+    """What is composed over what.
+
+    Args:
+        name: For tables and pictures.
+        model: Whose conditions are composed.
+        background: A model of its own that knows no object, or a condition of the same.
+        weight: Of every condition.
+    """
+
+    name: str
+    model: str
+    background: str | Callable[[Any], Any]
+    weight: float = 1.0
+
+
+SETTINGS = {
+    "A": Setting("A: empty background", "single", "background"),
+    "B": Setting("B: unconditional background", "single", scenes.null),
+    "C": Setting("C: cluttered background", "cluttered", scenes.null),
+    "D": Setting("D: empty, one network", "shared", scenes.empty),
+    "C2": Setting("C, weight 2", "cluttered", scenes.null, 2.0),
+    "C4": Setting("C, weight 4", "cluttered", scenes.null, 4.0),
+    "C7.5": Setting("C, weight 7.5", "cluttered", scenes.null, 7.5),
+}
+"""A, B and C are those of Bradley et al. 2025, figure 3, and D is ours; C with larger
+weights is how Liu et al. 2022 sample."""
+
+MODELS = ("background", "single", "cluttered", "shared")
+
+
+def main(config: ConfigDict, workdir: Path) -> None:
+    """Trains, samples, counts and draws what is not there yet."""
+    check(config)
+    started = time.monotonic()
+    workdir = training.open_workdir(workdir, config.to_dict(), free=FREE)
+    stages = {"training": 0.0, "sampling": 0.0}
+    for seed in config.seeds:
+        begun = time.monotonic()
+        models = trained(config, workdir, MODELS, seed)
+        stages["training"] += time.monotonic() - begun
+        begun = time.monotonic()
+        sample_all(config, workdir, models, seed)
+        stages["sampling"] += time.monotonic() - begun
+    requests = draw_requests(config, models["single"].stream)
+    rows = count_all(config, workdir, requests)
+    numbers = {
+        "rows": rows,
+        "stages": {name: round(seconds, 1) for name, seconds in stages.items()},
+        **results.provenance(config.seed, started),
+    }
+    training.write_json(workdir / "results.json", numbers)
+    load = functools.partial(stacked, config, workdir)
+    renders = lambda _, k: requests.renders(k)
+    for name, figure in pictures.all_of(rows, load, renders, requests.xy).items():
+        figure.savefig(workdir / "figures" / f"{name}.png")
+    print(pictures.table(rows))
+    print(f"pictures: {workdir / 'figures'}\nnumbers: {workdir / 'results.json'}")
+
+
+FREE = ("sample.together", "sample.chunk")
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a ValueError for what would otherwise fail after hours."""
+    least = {"images": 2, "steps": 2, "together": 1, "chunk": 1}
+    for name, number in least.items():
+        if config.sample[name] < number:
+            raise ValueError(
+                f"config.sample.{name} must be at least {number}, got "
+                f"{config.sample[name]}."
+            )
+    if not config.seeds:
+        raise ValueError("config.seeds is empty: give at least one training seed.")
+
+
+def sample_all(
+    config: ConfigDict, workdir: Path, models: dict[str, Model], seed: int
+) -> None:
+    """Samples of every setting and k, each a file that is made once."""
+    wanted = [
+        (key, k, cell_file(workdir, seed, key, k))
+        for key in SETTINGS
+        for k in range(PLACES + 1)
+    ]
+    missing = [cell for cell in wanted if not cell[2].exists()]
+    if not missing:
+        return
+    requests = draw_requests(config, models["single"].stream)
+    for key, k, file in launch.progress(missing, f"seed {seed}: sampling"):
+        images = sample_cell(config, models, SETTINGS[key], requests, k, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with scenes.files.whole(file) as draft, draft.open("wb") as opened:
+            np.save(opened, images)
+
+
+def cell_file(workdir: Path, seed: int, key: str, k: int) -> Path:
+    """Where the samples of a setting with k requests are."""
+    return workdir / "cells" / f"seed-{seed}" / f"{key}-{k}.npy"
+
+
+def sample_cell(
+    config: ConfigDict,
+    models: dict[str, Model],
+    setting: Setting,
+    requests: Requests,
+    k: int,
+    seed: int,
+) -> np.ndarray:
+    """Images `[n, h, w, 3]`, as bytes, that were asked for the first k requests."""
+    s, model = config.sample, models[setting.model]
+    sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)
+    parts = []
+    for begin in range(0, s.images, s.together):
+        some = slice(begin, begin + s.together)
+        composed = compose(config, models, setting, requests.conditions(some), k)
+        n = len(requests.xy[some])
+        # The same noise for every setting and k: they differ in nothing else.
+        key = jax.random.fold_in(jax.random.key(config.seed + 1), seed)
+        x, _ = cj.sample(
+            jax.random.fold_in(key, begin),
+            composed,
+            cj.samplers.Heun(),
+            (n, *model.stream.size, 3),
+            sigmas,
+            sharding=training.over_batch(training.make_mesh(n)),
+        )
+        parts.append(np.asarray(model.stream.images(x)))
+    return np.round(255 * np.concatenate(parts)).astype(np.uint8)
+
+
+def compose(
+    config: ConfigDict,
+    models: dict[str, Model],
+    setting: Setting,
+    conditions: Any,
+    k: int,
+) -> Any:
+    """The composition of the first k of the conditions, `[9, b, ...]`.
+
+    The others have weight 0, so that one compiled program serves every k.
+    """
+    network = models[setting.model].network
+    like = conditions[0]
+    if isinstance(setting.background, str):
+        nothing = scenes.empty(like[:1])
+        background = cj.condition(models[setting.background].network, nothing)
+    else:
+        background = setting.background(like[:1])
+    weights = setting.weight * (jnp.arange(PLACES) < k)
+    chunk = config.sample.chunk if config.sample.chunk < PLACES + 1 else None
+    return cj.compose_conditions(network, background, conditions, weights, chunk=chunk)
+
+
+def count_all(
+    config: ConfigDict, workdir: Path, requests: Requests
+) -> list[dict[str, Any]]:
+    """One row for every setting and k >= 1, counted over all training seeds."""
+    radius, n = scenes.hit_radius(requests.stream.size), len(config.seeds)
+    find = lambda images: scenes.valid_xy(scenes.detect(np.float32(images) / 255))
+    load = functools.cache(functools.partial(stacked, config, workdir))
+    empty = requests.empty
+    times = lambda array: np.concatenate([array] * n)
+    xy, elsewhere = times(requests.xy), times(requests.elsewhere)
+    groups = np.repeat(config.seeds, config.sample.images)
+    rows = []
+    found_at_0 = {key: find(load(key, 0)) for key in SETTINGS}
+    for k in launch.progress(range(1, PLACES + 1), "counting k ="):
+        renders = requests.renders(k)
+        truly = find(renders) * n
+        truth = strength(renders, empty, requests.xy[:, :k], radius)
+        for key, setting in SETTINGS.items():
+            images = load(key, k)
+            found, asked, rest = find(images), xy[:, :k], xy[:, k:]
+            row = analysis.tally(
+                found,
+                truly,
+                asked,
+                radius,
+                training_seeds=groups,
+                elsewhere=elsewhere[:, :k],
+            )
+            rows.append(
+                {
+                    "setting": setting.name,
+                    "key": key,
+                    "k": k,
+                    **row._asdict(),
+                    "unrequested": held(found, rest, radius),
+                    "unrequested_at_0": held(found_at_0[key], rest, radius),
+                    "strength": strength(images, empty, asked, radius) / truth,
+                }
+            )
+    return rows
+
+
+def held(found: list[np.ndarray], places: np.ndarray, radius: float) -> float | None:
+    """The share of places that hold an object; None where there is no place."""
+    if not places.shape[1]:
+        return None
+    pairs = zip(found, places, strict=True)
+    return float(np.mean([scenes.match(xy, to, radius).mean() for xy, to in pairs]))
+
+
+def stacked(config: ConfigDict, workdir: Path, key: str, k: int) -> np.ndarray:
+    """The samples of a setting with k requests, of all training seeds."""
+    files = [cell_file(workdir, seed, key, k) for seed in config.seeds]
+    return np.concatenate([np.load(file) for file in files])
+
+
+if __name__ == "__main__":
+    launch.run(main, "projective/clevr_laptop.py")

@@ -1,0 +1,70 @@
+"""The networks of an experiment: one a dataset, trained where they are not yet."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+import compjax as cj
+from compjax import datasets
+from experiments import evaluators, train
+
+
+class Model(NamedTuple):
+    """A trained network and the stream that it was trained on.
+
+    Args:
+        network: The conditional score.
+        stream: Labels objects, and turns data into images.
+    """
+
+    network: cj.Network
+    stream: datasets.Stream
+
+
+def trained(
+    config: ConfigDict, workdir: Path, names: Sequence[str], seed: int
+) -> dict[str, Model]:
+    """The models of these names; each is trained first, from where it was left.
+
+    Args:
+        config: With `common`, a configuration of `experiments.train`, and in `models`
+            what differs from it for each name.
+        workdir: Model `name` is kept in `models/name-seed`, a work directory of
+            `experiments.train`.
+        names: Which models.
+        seed: Of the training.
+
+    Raises:
+        ValueError: If training was interrupted, so that there is no model yet.
+    """
+    if jax.process_count() > 1:
+        raise ValueError(
+            "this experiment runs in one process: train the models in many with "
+            "experiments.train, and start it when they are finished."
+        )
+    return {name: _trained(config, workdir, name, seed) for name in names}
+
+
+def model_config(config: ConfigDict, name: str, seed: int) -> ConfigDict:
+    """The configuration that `experiments.train` has for a model."""
+    of_model = config.common.copy_and_resolve_references()
+    of_model.update(config.models[name])
+    of_model.seed = seed
+    return of_model
+
+
+def _trained(config: ConfigDict, workdir: Path, name: str, seed: int) -> Model:
+    of_model, folder = model_config(config, name, seed), workdir / "models"
+    print(f"model {name}, training seed {seed}", flush=True)
+    run, state = train.go_on(of_model, folder / f"{name}-{seed}")
+    step = int(state.step)
+    if step < of_model.train.steps:
+        raise ValueError(
+            f"training stopped at step {step} of {of_model.train.steps}; the same "
+            "command goes on from there."
+        )
+    params: Any = evaluators.average(run, step, state)
+    return Model(cj.Network(run.module, params), run.stream)
