@@ -4,6 +4,7 @@ from compjax.densities.clutter import BernoulliClutter
 from compjax.densities.gaussian import Gaussian, GaussianMixture, compose_gaussians
 from compjax.densities.independent import FactorizedConditionals, Independent
 from compjax.densities.rotated import Rotated
+from compjax.densities.sprites import Sprites
 
 __all__ = [
     "BernoulliClutter",
@@ -12,5 +13,6 @@ __all__ = [
     "GaussianMixture",
     "Independent",
     "Rotated",
+    "Sprites",
     "compose_gaussians",
 ]

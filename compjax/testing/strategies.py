@@ -116,6 +116,15 @@ def factorized_conditionals(draw: Any, k: int = 2) -> densities.FactorizedCondit
 
 
 @composite
+def sprites(draw: Any, places: int = 4, pixels: int = 2) -> densities.Sprites:
+    """Scenes with one required object, and up to two others."""
+    templates = draw(arrays((2, pixels), -2.0, 2.0)) + 0.3
+    counts = draw(arrays((3,), 0.0, 1.0)).at[draw(st.integers(0, 2))].set(1.0)
+    scale = draw(floats(0.2, 1.0))
+    return densities.Sprites(templates, counts, scale, places, (1,))
+
+
+@composite
 def rotations(draw: Any, d: int = 3) -> Any:
     """`[d, d]` orthogonal matrices, reflections among them."""
     q, r = np.linalg.qr(np.asarray(draw(arrays((d, d), -1.0, 1.0)), float) + np.eye(d))
