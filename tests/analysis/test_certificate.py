@@ -153,7 +153,7 @@ def moments(x, weights):
 @pytest.mark.parametrize("sampler", [cj.samplers.Ancestral(), cj.samplers.Euler()])
 def test_weights_recover_the_target_of_sheared_gaussians(sampler):
     composed, target = sheared(0.9)
-    # The flow forgets a wrong start in proportion to sigma only; so it gets a right one.
+    # The flow forgets a wrong start slowly, in proportion to sigma: give the right one.
     start = target.sample(jax.random.key(3), 40_000, 40.0)
     report = certify(composed, 40_000, 400, sampler=sampler, start=start)
     x, even = np.asarray(report.x, float), np.full(40_000, 1 / 40_000)
