@@ -19,8 +19,8 @@ class Requests(NamedTuple):
     Args:
         scene: n scenes with true objects at these places, in this order.
         xy: `[n, 9, 2]`, where their centres appear, in pixels.
-        elsewhere: `[n, 9, 2]`, places of objects in random scenes, which nobody asked
-            for: chance is scored against them, as all requests of nine are the same.
+        elsewhere: `[n, 9, 2]`, random places, which nobody asked for: chance is scored
+            against them, as all requests of nine are the same.
         empty: `[h, w, 3]`, the scene without objects.
         stream: Says how places are told to a network.
     """
@@ -63,33 +63,26 @@ def draw_requests(config: ConfigDict, stream: datasets.Stream) -> Requests:
     steps = config.sample.spacing * jnp.arange(-1.0, 2.0)
     ground = jnp.stack(jnp.meshgrid(steps, steps), axis=-1).reshape(PLACES, 2)
 
-    def asked(key: Any) -> scenes.Scene:
-        key_kind, key_order = jax.random.split(key)
-        # What objects look like is drawn for few of them: nine seldom fit CLEVR's rule.
-        kinds = jax.vmap(lambda key: stream.draw(key, 1, 1, 0.0))(
-            jax.random.split(key_kind, PLACES)
+    @jax.jit
+    @jax.vmap
+    def draw(key: Any) -> tuple[scenes.Scene, Any, Any]:
+        key_objects, key_order = jax.random.split(key)
+        # Nine scenes of one object, made one scene: nine seldom fit CLEVR's rule.
+        ones = jax.vmap(lambda key: stream.draw(key, 1, 1, 0.0))(
+            jax.random.split(key_objects, PLACES)
         )
-        one = jax.tree.map(lambda leaf: leaf[:, 0], kinds)
-        return dataclasses.replace(
-            one,
-            xy=jax.random.permutation(key_order, ground),
-            camera=kinds.camera[0],
-            lamps=kinds.lamps[0],
+        together = jax.tree.map(lambda leaf: leaf[:, 0], ones)
+        anywhere = dataclasses.replace(
+            together, camera=ones.camera[0], lamps=ones.lamps[0]
         )
+        asked = jax.random.permutation(key_order, ground)
+        scene = dataclasses.replace(anywhere, xy=asked)
+        see = lambda scene: scenes.pixel_coords(scene, size)[:, :2]
+        return scene, see(scene), see(anywhere)
 
-    def places(scene: scenes.Scene) -> Any:
-        return scenes.pixel_coords(scene, size)[:, :2]
-
-    keys = jax.random.split(jax.random.key(config.seed), 2 * n)
-    scene = jax.vmap(asked)(keys[:n])
-    others = lambda key: places(scenes.sample(key, PLACES, PLACES, 0.0))
-    return Requests(
-        scene,
-        np.asarray(jax.vmap(places)(scene)),
-        np.asarray(jax.jit(jax.vmap(others))(keys[n:])),
-        np.asarray(datasets.empty_scene(size)),
-        stream,
-    )
+    scene, xy, elsewhere = draw(jax.random.split(jax.random.key(config.seed), n))
+    empty = datasets.empty_scene(size)
+    return Requests(scene, *map(np.asarray, (xy, elsewhere, empty)), stream)
 
 
 def strength(
