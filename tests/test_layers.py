@@ -93,3 +93,16 @@ def test_public_names_resolve():
             assert getattr(cj, path.stem) is not None, path.stem
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         cj.nothing  # noqa: B018
+
+
+def test_no_import_computes():
+    """Devices are chosen after imports; an array built by one would start them all."""
+    script = (
+        "import jax, compjax as cj;"
+        "modules = [getattr(cj, name) for name in cj._LAZY];"
+        "jax.config.update('jax_num_cpu_devices', 2);"
+        "print(jax.device_count())"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert int(out.stdout) >= 1
