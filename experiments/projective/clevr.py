@@ -9,6 +9,7 @@ where it was stopped.
 """
 
 import functools
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,9 +71,13 @@ def main(config: ConfigDict, workdir: Path) -> None:
         stages["training"] += time.monotonic() - begun
         begun = time.monotonic()
         sample_all(config, workdir, models, seed)
+        certify_all(config, workdir, models, seed)
         stages["sampling"] += time.monotonic() - begun
     requests = draw_requests(config, models["single"].stream)
-    rows = count_all(config, workdir, requests)
+    rows = [
+        row | certificates(config, workdir, row["key"], row["k"])
+        for row in count_all(config, workdir, requests)
+    ]
     numbers = {
         "rows": rows,
         "stages": {name: round(seconds, 1) for name, seconds in stages.items()},
@@ -156,6 +161,64 @@ def sample_cell(
         )
         parts.append(np.asarray(model.stream.images(x)))
     return np.round(255 * np.concatenate(parts)).astype(np.uint8)
+
+
+CERTIFIED = (1, 2, 3, 5, 9)
+"""The numbers of requests k whose certificate is taken."""
+
+
+def certify_all(
+    config: ConfigDict, workdir: Path, models: dict[str, Model], seed: int
+) -> None:
+    """The bias certificate of every setting at some k, each a file made once.
+
+    Weights compare samples of one composition: all ask for the places of image 0.
+    """
+    wanted = {
+        (key, k): certificate_file(workdir, seed, key, k)
+        for key in SETTINGS
+        for k in CERTIFIED
+    }
+    missing = [cell for cell, file in wanted.items() if not file.exists()]
+    if not missing:
+        return
+    stream = models["single"].stream
+    asked = draw_requests(config, stream).conditions(slice(0, 1))
+    s = config.sample
+    n = min(s.images, s.together)
+    sigmas = cj.karras_sigmas(2 * s.steps, s.sigma_min, s.sigma_max)
+    for key, k in launch.progress(missing, f"seed {seed}: certifying"):
+        found = analysis.certificate(
+            jax.random.fold_in(jax.random.key(config.seed + 2), seed),
+            compose(config, models, SETTINGS[key], asked, k),
+            (n, *stream.size, 3),
+            sigmas,
+            sharding=training.over_batch(training.make_mesh(n)),
+        )
+        file = wanted[key, k]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        numbers = {
+            "v_integral": float(found.integral),
+            "effective_sample_size": float(found.effective_sample_size),
+            "kl_bound": float(found.kl_bound),
+        }
+        training.write_json(file, numbers)
+
+
+def certificate_file(workdir: Path, seed: int, key: str, k: int) -> Path:
+    """Where the certificate of a setting with k requests is."""
+    return workdir / "certificates" / f"seed-{seed}" / f"{key}-{k}.json"
+
+
+def certificates(
+    config: ConfigDict, workdir: Path, key: str, k: int
+) -> dict[str, float]:
+    """The mean over training seeds of what a certificate says, where one is taken."""
+    if k not in CERTIFIED:
+        return {}
+    files = [certificate_file(workdir, seed, key, k) for seed in config.seeds]
+    found = [json.loads(file.read_text()) for file in files]
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
 def compose(

@@ -97,17 +97,21 @@ def strengths(rows: Rows) -> Any:
 
 def weights(rows: Rows) -> Any:
     """C, composed with larger weights, as Liu et al. 2022 do."""
-    figure = Figure(figsize=(9.5, 3.8), dpi=150, layout="constrained")
-    axes = figure.subplots(1, 2)
+    figure = Figure(figsize=(13.0, 3.8), dpi=150, layout="constrained")
+    axes = figure.subplots(1, 3)
     labels = {"C": "weight 1", "C2": "weight 2", "C4": "weight 4", "C7.5": "weight 7.5"}
     for (key, label), style in zip(labels.items(), plotting.LINES, strict=True):
         mine = of(rows, key)
         k = [row["k"] for row in mine]
-        for ax, field in zip(axes, ("corrected", "extra"), strict=True):
+        for ax, field in zip(axes, ("corrected", "extra"), strict=False):
             ax.plot(
                 k, np.array([row[field] for row in mine], float), style, label=label
             )
+        told = [row for row in mine if "v_integral" in row]
+        values = [row["v_integral"] for row in told]
+        axes[2].semilogy([row["k"] for row in told], values, style, label=label)
     axes[0].set(ylabel="requests met, corrected", title="C over its own background")
+    axes[2].set(ylabel=r"$\int sd(V)\,d\sigma^2$", title="what diffusion does not see")
     axes[1].set(ylabel="objects that nobody asked for", title="and what comes along")
     for ax in axes:
         ax.set(xlabel="requested objects k", xticks=k)
@@ -120,7 +124,7 @@ def table(rows: Rows) -> str:
     """One line for every setting and k."""
     head = (
         f"{'':28}k  corrected [95 %]          hit  chance  ceiling  exact"
-        "  extra  unrequested (alone)  strength"
+        "  extra  unrequested (alone)  strength  sd V"
     )
     lines = [head]
     for row in sorted(rows, key=lambda row: (row["key"], row["k"])):
@@ -131,6 +135,7 @@ def table(rows: Rows) -> str:
             f" {percent(row['ceiling'])}  {percent(row['exact'])}  {row['extra']:5.2f}"
             f"       {percent(row['unrequested'])} ({percent(row['unrequested_at_0'])})"
             f"     {row['strength']:5.2f}"
+            + (f"  {row['v_integral']:8.3g}" if "v_integral" in row else "")
         )
     return "\n".join(lines)
 
