@@ -53,6 +53,9 @@ def get_config() -> ConfigDict:
 
     config = with_models(common)
     config.models.background.train.steps = 1000  # it has one image to learn
+    # Five objects take long to draw: fewer scenes, each at more noise levels.
+    config.models.cluttered.data.batch = 8
+    config.models.cluttered.train.noise_draws = 4
     config.models.colored.data.label = ""
     config.sample.images = 64
     config.sample.steps = 12
