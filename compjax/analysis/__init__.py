@@ -1,5 +1,10 @@
 """Analysis: what a set of samples says about the composition that made them."""
 
+from compjax.analysis.background import (
+    Background,
+    background_report,
+    score_kl,
+)
 from compjax.analysis.bounds import (
     DensityBound,
     composed_error,
@@ -26,6 +31,11 @@ from compjax.analysis.corners import (
     profile,
 )
 from compjax.analysis.counting import Row, extra_objects, tally
+from compjax.analysis.diagnosis import (
+    Diagnosis,
+    Finding,
+    diagnose,
+)
 from compjax.analysis.distances import (
     TwoSample,
     energy_distance,
@@ -33,11 +43,24 @@ from compjax.analysis.distances import (
     gaussian_w2,
     two_sample_test,
 )
+from compjax.analysis.factorization import (
+    Factorization,
+    factorization,
+)
 from compjax.analysis.fading import Strengths, composed_strength
+from compjax.analysis.orthogonality import (
+    Orthogonality,
+    orthogonality,
+)
 from compjax.analysis.projective import (
     ProjectiveError,
     gaussian_projective_error,
     projective_error,
+)
+from compjax.analysis.score_blocks import (
+    ScoreBlocks,
+    find_blocks,
+    score_blocks,
 )
 from compjax.analysis.theorems import (
     Features,
@@ -49,16 +72,23 @@ from compjax.analysis.theorems import (
 )
 
 __all__ = [
+    "Background",
     "Certificate",
     "Corners",
     "DensityBound",
+    "Diagnosis",
+    "Factorization",
     "Features",
+    "Finding",
+    "Orthogonality",
     "Profile",
     "ProjectiveError",
     "Row",
+    "ScoreBlocks",
     "Strengths",
     "TwoSample",
     "Weighted",
+    "background_report",
     "certificate",
     "commutation_defect",
     "commutation_kl",
@@ -69,10 +99,13 @@ __all__ = [
     "corners",
     "criterion",
     "density_bound",
+    "diagnose",
     "effective_sample_size",
     "energy_distance",
     "equivariance_error",
     "extra_objects",
+    "factorization",
+    "find_blocks",
     "gaussian_kl",
     "gaussian_projective_error",
     "gaussian_w2",
@@ -81,10 +114,13 @@ __all__ = [
     "jump",
     "kl_bound",
     "mean_shift_products",
+    "orthogonality",
     "path_speed",
     "plateau",
     "profile",
     "projective_error",
+    "score_blocks",
+    "score_kl",
     "tally",
     "two_sample_test",
 ]
