@@ -31,6 +31,7 @@ def with_models(common: ConfigDict) -> ConfigDict:
     config.sample.sigma_min = 0.002  # last noise level before 0
     config.sample.sigma_max = 80.0  # first noise level
     config.sample.spacing = 2.0  # of the nine places, in world units
+    config.sample.window = 0.15  # radius of a place's window, as part of the width
     return config
 
 

@@ -26,6 +26,20 @@ from experiments import launch, results
 from experiments.projective import pictures
 from experiments.projective.models import Model, trained
 from experiments.projective.places import PLACES, Requests, draw_requests, strength
+from experiments.projective.windows import Windowed, windows
+
+
+def everywhere(composition: Any, places: np.ndarray, config: ConfigDict) -> Any:
+    """The composition, whose conditions act on every pixel."""
+    del places, config
+    return composition
+
+
+def in_windows(composition: Any, places: np.ndarray, config: ConfigDict) -> Any:
+    """The composition with a window of its own for every condition."""
+    side = config.common.data.size
+    radius = config.sample.window * side
+    return Windowed(composition, windows(places, (side, side), radius))
 
 
 class Setting(NamedTuple):
@@ -36,12 +50,14 @@ class Setting(NamedTuple):
         model: Whose conditions are composed.
         background: A model of its own that knows no object, or a condition of the same.
         weight: Of every condition.
+        reach: Of the conditions: `everywhere` or `in_windows`.
     """
 
     name: str
     model: str
     background: str | Callable[[Any], Any]
     weight: float = 1.0
+    reach: Callable[..., Any] = everywhere
 
 
 SETTINGS = {
@@ -49,12 +65,13 @@ SETTINGS = {
     "B": Setting("B: unconditional background", "single", scenes.null),
     "C": Setting("C: cluttered background", "cluttered", scenes.null),
     "D": Setting("D: empty, one network", "shared", scenes.empty),
+    "E": Setting("E: empty, in windows", "single", "background", reach=in_windows),
     "C2": Setting("C, weight 2", "cluttered", scenes.null, 2.0),
     "C4": Setting("C, weight 4", "cluttered", scenes.null, 4.0),
     "C7.5": Setting("C, weight 7.5", "cluttered", scenes.null, 7.5),
 }
-"""A, B and C are those of Bradley et al. 2025, figure 3, and D is ours; C with larger
-weights is how Liu et al. 2022 sample."""
+"""A, B and C are those of Bradley et al. 2025, figure 3, and D and E are ours; C with
+larger weights is how Liu et al. 2022 sample."""
 
 MODELS = ("background", "single", "cluttered", "shared")
 
@@ -147,7 +164,7 @@ def sample_cell(
     parts = []
     for begin in range(0, s.images, s.together):
         some = slice(begin, begin + s.together)
-        composed = compose(config, models, setting, requests.conditions(some), k)
+        composed = compose(config, models, setting, requests, some, k)
         n = len(requests.xy[some])
         # The same noise for every setting and k: they differ in nothing else.
         key = jax.random.fold_in(jax.random.key(config.seed + 1), seed)
@@ -183,14 +200,14 @@ def certify_all(
     if not missing:
         return
     stream = models["single"].stream
-    asked = draw_requests(config, stream).conditions(slice(0, 1))
+    requests = draw_requests(config, stream)
     s = config.sample
     n = min(s.images, s.together)
     sigmas = cj.karras_sigmas(2 * s.steps, s.sigma_min, s.sigma_max)
     for key, k in launch.progress(missing, f"seed {seed}: certifying"):
         found = analysis.certificate(
             jax.random.fold_in(jax.random.key(config.seed + 2), seed),
-            compose(config, models, SETTINGS[key], asked, k),
+            compose(config, models, SETTINGS[key], requests, slice(0, 1), k),
             (n, *stream.size, 3),
             sigmas,
             sharding=training.over_batch(training.make_mesh(n)),
@@ -225,14 +242,15 @@ def compose(
     config: ConfigDict,
     models: dict[str, Model],
     setting: Setting,
-    conditions: Any,
+    requests: Requests,
+    some: slice,
     k: int,
 ) -> Any:
-    """The composition of the first k of the conditions, `[9, b, ...]`.
+    """The composition of the first k requests of some images.
 
     The others have weight 0, so that one compiled program serves every k.
     """
-    network = models[setting.model].network
+    network, conditions = models[setting.model].network, requests.conditions(some)
     like = conditions[0]
     if isinstance(setting.background, str):
         nothing = scenes.empty(like[:1])
@@ -241,7 +259,10 @@ def compose(
         background = setting.background(like[:1])
     weights = setting.weight * (jnp.arange(PLACES) < k)
     chunk = config.sample.chunk if config.sample.chunk < PLACES + 1 else None
-    return cj.compose_conditions(network, background, conditions, weights, chunk=chunk)
+    composition = cj.compose_conditions(
+        network, background, conditions, weights, chunk=chunk
+    )
+    return setting.reach(composition, requests.xy[some], config)
 
 
 def count_all(

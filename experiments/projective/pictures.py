@@ -12,7 +12,8 @@ Rows = Sequence[Mapping[str, Any]]
 Load = Callable[[str, int], np.ndarray]
 """`(key of a setting, k) -> images`."""
 
-THEORY = "1/k"
+MAIN = "ABCDE"
+"""The settings that are shown together."""
 
 
 def all_of(rows: Rows, load: Load, renders: Load, xy: np.ndarray) -> dict[str, Any]:
@@ -38,8 +39,8 @@ def of(rows: Rows, key: str) -> list[Mapping[str, Any]]:
 
 
 def figure_3(rows: Rows, load: Load, renders: Load, xy: np.ndarray) -> Any:
-    """The four settings for k = 1, ..., 9, and the share of requests met."""
-    main = [row for row in rows if row["key"] in "ABCD"]
+    """The settings for k = 1, ..., 9, and the share of requests met."""
+    main = [row for row in rows if row["key"] in MAIN]
     images = {
         f"{row['setting']}/{row['k']}": load(row["key"], row["k"]) for row in main
     }
@@ -66,7 +67,7 @@ def strengths(rows: Rows) -> Any:
     """How strong what was asked for is, and what is where nothing was asked."""
     figure = Figure(figsize=(9.5, 3.8), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
-    for key, color, style in zip("ABCD", plotting.COLORS, plotting.LINES, strict=True):
+    for key, color, style in zip(MAIN, plotting.COLORS, plotting.LINES, strict=True):
         mine = of(rows, key)
         k = np.array([row["k"] for row in mine])
         name = mine[0]["setting"]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import compjax as cj
-from compjax import datasets, networks, scenes
+from compjax import analysis, datasets, networks, scenes
 from configs.projective import clevr_laptop, clevr_one_gpu, clevr_paper
 from configs.train import bradley
 from experiments import train
-from experiments.projective import clevr, colors, models, places
+from experiments.projective import clevr, colors, models, places, windows
 
 
 def tiny():
@@ -67,10 +67,9 @@ def random_models(requests):
 def test_b_is_a_with_one_request_and_with_no_more(requests, random_models, k):
     """s_b + (s_1 - s_b) = s_1 over any background; with two the background counts."""
     config, asked = requests
-    conditions = asked.conditions(slice(0, 2))
     x = jax.random.normal(jax.random.key(7), (2, 16, 16, 3))
     score = lambda key: clevr.compose(
-        config, random_models, clevr.SETTINGS[key], conditions, k
+        config, random_models, clevr.SETTINGS[key], asked, slice(0, 2), k
     )(x, 0.7)
     over_empty, over_null = score("A"), score("B")
     # The weight of the background is exactly zero for k = 1; networks round alike.
@@ -80,13 +79,31 @@ def test_b_is_a_with_one_request_and_with_no_more(requests, random_models, k):
 
 def test_weights_of_zero_leave_the_background(requests, random_models):
     config, asked = requests
-    conditions = asked.conditions(slice(0, 2))
     x = jax.random.normal(jax.random.key(8), (2, 16, 16, 3))
-    composed = clevr.compose(config, random_models, clevr.SETTINGS["A"], conditions, 0)
-    nothing = scenes.empty(conditions[0, :1])
+    setting = clevr.SETTINGS["A"]
+    composed = clevr.compose(config, random_models, setting, asked, slice(0, 2), 0)
+    nothing = scenes.empty(asked.conditions(slice(0, 1))[0])
     alone = cj.condition(random_models["background"].network, nothing)
     scale = float(jnp.abs(alone(x, 0.7)).max())
     assert jnp.abs(composed(x, 0.7) - alone(x, 0.7)).max() < 1e-5 * scale
+
+
+def test_windows_are_a_partition_and_leave_nothing_to_correct(requests, random_models):
+    """Theorem N: V is zero where the deltas do not overlap, whatever the scores."""
+    config, asked = requests
+    side = config.common.data.size
+    own = windows.windows(asked.xy, (side, side), 100.0)
+    assert (own.sum(axis=0) == 1).all()
+    x = jax.random.normal(jax.random.key(9), (2, 16, 16, 3))
+    value = lambda key: analysis.criterion(
+        clevr.compose(
+            config, random_models, clevr.SETTINGS[key], asked, slice(0, 2), 9
+        ),
+        x,
+        0.7,
+    )
+    # V is a difference of two sums, each of which rounds relative to its size.
+    assert jnp.abs(value("E")).max() < 1e-4 * jnp.abs(value("A")).max()
 
 
 def test_every_image_asks_for_the_nine_places_in_an_order_of_its_own(requests):

@@ -1,0 +1,205 @@
+"""Fills the tables of this folder's README from the results beside it.
+
+    python -m experiments.projective.page
+
+A table stands between the comments ``<!-- table: NAME ... -->`` and ``<!-- end -->``,
+so no number of it is typed.  `results/*.json` are the `results.json` of the commands
+that the README names, copied there.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+BLOCK = re.compile(
+    r"(<!-- table: (?P<name>\w+) (?P<of>\w+) -->\n).*?(<!-- end -->)", re.DOTALL
+)
+
+
+def main() -> None:
+    """Rewrites the README if a number changed."""
+    page = HERE / "README.md"
+    text = page.read_text()
+    filled = fill(text, read())
+    page.write_text(filled)
+    print("nothing changed" if filled == text else f"written: {page}")
+
+
+def read() -> dict[str, Any]:
+    """The committed results, by name."""
+    files = sorted((HERE / "results").glob("*.json"))
+    return {file.stem: json.loads(file.read_text()) for file in files}
+
+
+def fill(text: str, found: Mapping[str, Any]) -> str:
+    """The text with its tables made anew.
+
+    Args:
+        text: With places for tables, ``<!-- table: NAME RESULT -->``.
+        found: `{name of a result: what is in it}`; all of them for RESULT `all`.
+
+    Raises:
+        ValueError: If there is no such table or no such result.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        name, of = match["name"], match["of"]
+        if name not in TABLES or (of != "all" and of not in found):
+            raise ValueError(
+                f"{match[1].strip()}: the tables are {', '.join(TABLES)}, the results "
+                f"{', '.join(found)}."
+            )
+        rows = TABLES[name](found if of == "all" else found[of])
+        return f"{match[1]}\n{markdown(rows)}\n\n{match[4]}"
+
+    return BLOCK.sub(table, text)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table whose first row is its head."""
+    head, *body = rows
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def checks(found: Mapping[str, Any]) -> list[list[str]]:
+    """Values beside what was expected."""
+    rows = [["quantity", "value", "expected", "deviation", "expected from"]]
+    for check in found["checks"]:
+        numbers = (f"{check[key]:.4g}" for key in ("value", "expected", "deviation"))
+        rows.append([check["quantity"].replace("|", r"\|"), *numbers, check["source"]])
+    return rows
+
+
+def requests(found: Mapping[str, Any]) -> list[list[str]]:
+    """Requests met, corrected for chance and ceiling, by setting and k."""
+    return _by_k(found, _corrected)
+
+
+def uncorrected(found: Mapping[str, Any]) -> list[list[str]]:
+    """Hits, chance and ceiling, in percent."""
+    names = ("hit", "chance", "ceiling")
+    return _by_k(found, lambda row: " / ".join(f"{row[n]:.0%}" for n in names))
+
+
+def objects(found: Mapping[str, Any]) -> list[list[str]]:
+    """Objects that nobody asked for, and images that are exactly right."""
+    return _by_k(found, lambda row: f"{row['extra']:.1f} ({row['exact']:.0%})")
+
+
+def strength(found: Mapping[str, Any]) -> list[list[str]]:
+    """Strength of what was asked for, as a share of that of true renders."""
+    rows = _by_k(found, lambda row: f"{row['strength']:.2f}", "ABCDE")
+    return [*rows, ["1/k", *(f"{1 / int(k):.2f}" for k in rows[0][1:])]]
+
+
+def elsewhere(found: Mapping[str, Any]) -> list[list[str]]:
+    """The share of the other places that hold an object; alone: no request at all."""
+    return _by_k(
+        found,
+        lambda row: (
+            f"{_percent(row['unrequested'])} ({_percent(row['unrequested_at_0'])})"
+        ),
+        "ABCDE",
+    )
+
+
+def certificates(found: Mapping[str, Any]) -> list[list[str]]:
+    """The integral of the standard deviation of V, where it was taken."""
+    rows = [row for row in found["rows"] if "v_integral" in row]
+    return _by_k({"rows": rows}, lambda row: f"{row['v_integral']:.3g}")
+
+
+def colors(found: Mapping[str, Any]) -> list[list[str]]:
+    """Yellow with every colour."""
+    rows = [
+        [
+            "yellow with",
+            "both found [95 %]",
+            "true renders",
+            "objects",
+            "cosine",
+            "ΔRGB",
+        ]
+    ]
+    for row in found["rows"]:
+        spread = f"[{row['both_low']:.0%}, {row['both_high']:.0%}]"
+        rows.append(
+            [
+                row["color"],
+                f"{row['both']:.0%} {spread}",
+                f"{row['ceiling']:.0%}",
+                f"{row['objects']:.2f}",
+                f"{row['cosine_with_yellow']:+.2f}",
+                " ".join(f"{value:+.2f}" for value in row["shift"]),
+            ]
+        )
+    return rows
+
+
+def provenance(found: Mapping[str, Any]) -> list[list[str]]:
+    """Where every number comes from."""
+    rows = [["result", "commit", "jax", "device", "seed", "date", "seconds"]]
+    for name, one in found.items():
+        rows.append(
+            [
+                name,
+                str(one["commit"]),
+                one["versions"]["jax"],
+                one["devices"],
+                str(one["seed"]),
+                one["date"],
+                f"{one['seconds']:.0f}",
+            ]
+        )
+    return rows
+
+
+TABLES = {
+    table.__name__: table
+    for table in (
+        certificates,
+        checks,
+        colors,
+        elsewhere,
+        objects,
+        provenance,
+        requests,
+        strength,
+        uncorrected,
+    )
+}
+
+
+def _by_k(
+    found: Mapping[str, Any], cell: Any, keys: str | None = None
+) -> list[list[str]]:
+    """One row a setting, one column a number of requests."""
+    ks = sorted({row["k"] for row in found["rows"]})
+    rows = [["", *map(str, ks)]]
+    cells = {(row["key"], row["k"]): cell(row) for row in found["rows"]}
+    for row in found["rows"]:
+        wanted = keys is None or row["key"] in keys
+        if wanted and all(row["setting"] != line[0] for line in rows):
+            rows.append([row["setting"], *(cells[row["key"], k] for k in ks)])
+    return rows
+
+
+def _corrected(row: Mapping[str, Any]) -> str:
+    low, high = row["corrected_low"], row["corrected_high"]
+    if row["corrected"] is None:
+        return "-"
+    if low is None or high is None:
+        return f"{row['corrected']:.0%}"
+    return f"{row['corrected']:.0%} [{low:.0%}, {high:.0%}]"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+if __name__ == "__main__":
+    main()
