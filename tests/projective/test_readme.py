@@ -2,26 +2,26 @@
 
 import pytest
 
-from experiments.projective import page
+from experiments.projective import readme
 
 
 def test_the_page_holds_the_numbers_of_the_results():
-    text = (page.HERE / "README.md").read_text()
-    assert page.fill(text, page.read()) == text, "run experiments.projective.page"
-    assert page.BLOCK.search(text)
+    text = (readme.HERE / "README.md").read_text()
+    assert readme.fill(text, readme.read()) == text, "run experiments.projective.readme"
+    assert readme.BLOCK.search(text)
 
 
 def test_a_changed_number_changes_the_page():
     check = {"quantity": "mass", "value": 0.5, "expected": 0.4, "deviation": 0.1}
     text = "<!-- table: checks masses -->\nold\n<!-- end -->\nrest"
     found = {"masses": {"checks": [check | {"source": "ours"}]}}
-    filled = page.fill(text, found)
+    filled = readme.fill(text, found)
     assert "| mass | 0.5 | 0.4 | 0.1 | ours |" in filled and "old" not in filled
-    assert filled.endswith("rest") and page.fill(filled, found) == filled
+    assert filled.endswith("rest") and readme.fill(filled, found) == filled
 
 
 @pytest.mark.parametrize("marker", ["chekcs masses", "checks nothing"])
 def test_a_table_that_is_not_there_is_told(marker):
     text = f"<!-- table: {marker} -->\n<!-- end -->"
     with pytest.raises(ValueError, match="the tables are certificates, checks"):
-        page.fill(text, {"masses": {"checks": []}})
+        readme.fill(text, {"masses": {"checks": []}})

@@ -1,6 +1,6 @@
 """Fills the tables of this folder's README from the results beside it.
 
-    python -m experiments.projective.page
+    python -m experiments.projective.readme
 
 A table stands between the comments ``<!-- table: NAME ... -->`` and ``<!-- end -->``,
 so no number of it is typed.  `results/*.json` are the `results.json` of the commands
