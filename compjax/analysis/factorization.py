@@ -192,5 +192,7 @@ def _independence(
 def _mutual(test: Any, x: np.ndarray, labels: np.ndarray) -> float:
     """That all blocks are independent: block 1 of the later ones, 2 of those after."""
     blocks = np.unique(labels)
+    if len(blocks) == 1:
+        return 1.0
     values = [test(x[:, labels == b], x[:, labels > b]) for b in blocks[:-1]]
-    return min(1.0, len(values) * float(min(values, default=1.0)))
+    return min(1.0, len(values) * float(min(values)))
