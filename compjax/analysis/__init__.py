@@ -48,6 +48,10 @@ from compjax.analysis.factorization import (
     factorization,
 )
 from compjax.analysis.fading import Strengths, composed_strength
+from compjax.analysis.ledger import (
+    Ledger,
+    ledger,
+)
 from compjax.analysis.orthogonality import (
     Orthogonality,
     orthogonality,
@@ -80,6 +84,7 @@ __all__ = [
     "Factorization",
     "Features",
     "Finding",
+    "Ledger",
     "Orthogonality",
     "Profile",
     "ProjectiveError",
@@ -113,6 +118,7 @@ __all__ = [
     "in_features",
     "jump",
     "kl_bound",
+    "ledger",
     "mean_shift_products",
     "orthogonality",
     "path_speed",
