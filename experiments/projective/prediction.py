@@ -199,57 +199,78 @@ def draw(numbers: dict[str, Any], threshold: float) -> Any:
     """What the certificate bounds beside what happened; and all diagnostics' AUROC."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11.5, 4.6), dpi=110, layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
-    rows, kinds = numbers["rows"], list(numbers["failures"])
-    # Below this is rounding: of V for exact compositions, of the bias for samples.
-    floor = 1e-4
-    for kind, color, marker in zip(kinds, COLORS, MARKERS, strict=True):
-        mine = [row for row in rows if row["kind"] == kind]
+    figure = Figure(figsize=(12, 4.8), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.35])
+    draw_errors(left, numbers, threshold)
+    draw_auroc(right, numbers)
+    return figure
+
+
+def draw_errors(ax: Any, numbers: dict[str, Any], threshold: float) -> None:
+    """The error of each member against its bound."""
+    floor = 1e-4  # below this is rounding of V
+    for kind, color, marker in zip(numbers["failures"], COLORS, MARKERS, strict=True):
+        mine = [row for row in numbers["rows"] if row["kind"] == kind]
         x, y = (
             [max(row[name], floor) for row in mine] for name in ("certificate", "error")
         )
-        left.loglog(x, y, marker, color=color, label=kind, ms=5, alpha=0.7, mew=0)
-    left.axhline(threshold, color="k", lw=0.8, ls="--")
-    left.text(floor, threshold * 1.1, "fails above", fontsize=9)
-    ends = np.array([floor, 10.0])
-    left.plot(ends, ends, color="grey", lw=0.8)
-    left.set(
-        xlabel=f"certificate: bound on the error [nat] (at least {floor:g})",
+        ax.loglog(x, y, marker, color=color, label=kind, ms=5, alpha=0.7, mew=0)
+    ax.axhline(threshold, color="k", lw=0.8, ls="--")
+    ax.text(floor, threshold * 1.15, "fails above", fontsize=9)
+    ends = np.array([floor, 2.0])
+    ax.plot(ends, ends, color="grey", lw=0.8)
+    ax.text(1.3, 1.5, "error = bound", fontsize=9, color="grey", ha="right")
+    ax.set(
+        xlabel=f"certificate: bound but for the steps [nat, at least {floor:g}]",
         ylabel="KL(sampled law || composition) [nat]",
-        title="The certificate bounds the error it has not seen",
+        title="The certificate ranks errors that it has not seen",
     )
-    left.legend(fontsize=8, loc="upper left")
-    names = list(numbers["auroc"])
-    columns = ["pooled", *kinds]
-    for i, name in enumerate(names):
+    ax.legend(fontsize=8, loc="lower right")
+
+
+def draw_auroc(ax: Any, numbers: dict[str, Any]) -> None:
+    """AUROC of every diagnostic, pooled and by kind."""
+    kinds = list(numbers["failures"])
+    for i, name in enumerate(numbers["auroc"]):
         mine = numbers["auroc"][name]
         found = [mine["pooled"], *(mine["by kind"][kind] for kind in kinds)]
         shown = [(j, v) for j, v in enumerate(found) if v["auroc"] is not None]
-        place = np.array([j for j, _ in shown]) + (i - 2) * 0.15
+        place = np.array([j for j, _ in shown]) + (i - 2) * 0.13
         value = [[v[k] for k in ("auroc", "low", "high")] for _, v in shown]
         value = np.array(value, float).reshape(-1, 3)
         bars = np.abs(value[:, 1:] - value[:, :1]).T
-        right.errorbar(
-            place, value[:, 0], bars, fmt=MARKERS[i], capsize=2, ms=5, label=NAMES[name]
-        )
-    right.axhline(0.5, color="grey", lw=0.8)
-    right.axhline(0.95, color="k", lw=0.8, ls="--")
+        style = {"fmt": MARKERS[i], "capsize": 2, "ms": 5}
+        ax.errorbar(place, value[:, 0], bars, label=NAMES[name], **style)
     count = numbers["members of a kind"]
+    for j, kind in enumerate(kinds, start=1):
+        if numbers["failures"][kind] in (0, count):
+            ax.text(
+                j,
+                0.72,
+                "all succeed" if not numbers["failures"][kind] else "all fail",
+                rotation=90,
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="grey",
+            )
+    ax.axhline(0.5, color="grey", lw=0.8)
+    ax.text(-0.45, 0.505, "chance", fontsize=8, color="grey", va="bottom")
+    ax.axhline(0.95, color="k", lw=0.8, ls="--")
     totals = [sum(numbers["failures"].values()), *numbers["failures"].values()]
     sizes = [count * len(kinds), *[count] * len(kinds)]
     labels = [
-        f"{column}\n{t} of {n} fail"
-        for column, t, n in zip(columns, totals, sizes, strict=True)
+        "\n".join([*column.replace(",", "").split(maxsplit=1), f"{t}/{n} fail"])
+        for column, t, n in zip(["pooled", *kinds], totals, sizes, strict=True)
     ]
-    right.set_xticks(range(len(columns)), labels, rotation=35, ha="right", fontsize=8)
-    right.set(
-        ylim=(-0.03, 1.05),
-        ylabel="AUROC [95 % interval]",
-        title="Who foretells failure (no value where all agree)",
+    ax.set_xticks(range(len(labels)), labels, fontsize=8)
+    ax.set(
+        xlim=(-0.5, len(labels) - 0.5),
+        ylim=(0.2, 1.03),
+        ylabel="AUROC of failure [95 % interval]",
+        title="Cosines and overlaps do not say which compositions fail",
     )
-    right.legend(fontsize=8, loc="lower right")
-    return figure
+    ax.legend(fontsize=8, loc="lower left")
 
 
 def table(numbers: dict[str, Any]) -> str:
