@@ -28,7 +28,12 @@ def main(config: ConfigDict, workdir: Path) -> None:
     started = time.monotonic()
     runs = [weigh(config, s) for s in launch.progress(config.shears, "shear")]
     rows = [row for row, _, _ in runs]
-    numbers = {"rows": rows, **results.provenance(config.seed, started)}
+    checks = [check for row in rows for check in compare(row)]
+    numbers = {
+        "checks": checks,
+        "rows": rows,
+        **results.provenance(config.seed, started),
+    }
     training.write_json(workdir / "results.json", numbers)
     figure_file = workdir / "figures" / "certificate.png"
     draw(rows, *runs[-1][1:]).savefig(figure_file)
@@ -83,6 +88,22 @@ def weigh(config: ConfigDict, shear: float) -> tuple[dict[str, Any], Any, Any]:
         "effective sample size": float(report.effective_sample_size),
     }
     return row, report, target
+
+
+def compare(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The weighted covariance, entry by entry, beside the target's."""
+    found, expected = row["weighted covariance"], row["expected covariance"]
+    return [
+        {
+            "quantity": f"weighted covariance ({i + 1}, {j + 1}) at shear "
+            f"{row['shear']:g}, {row['plain covariance'][i][j]:.4f} without weights",
+            "value": found[i][j],
+            "expected": expected[i][j],
+            "deviation": found[i][j] - expected[i][j],
+            "source": "closed form",
+        }
+        for i, j in ((0, 0), (0, 1), (1, 1))
+    ]
 
 
 def moments(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
