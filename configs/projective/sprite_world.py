@@ -1,7 +1,7 @@
 """Settings A, B and C of Bradley et al. 2025 in a world of sprites, with exact scores.
 
 Command:   python -m experiments.projective.sprite_world --workdir=runs/sprite_world
-Hardware:  two CPU cores, two to five minutes
+Hardware:  two CPU cores, five minutes (nine beside other work)
 Expected:  A shows every request for all k; B shows each at strength 1/k, so none from
            k = 3 on; C never shows more whole objects than its data hold, shows what is
            beyond at half strength, and leaves clutter, which weights above 1 remove.
