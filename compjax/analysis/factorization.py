@@ -50,8 +50,8 @@ def factorization(
     background: Any,
     conditionals: Sequence[Any],
     *,
-    level: float = 0.05,
-    most: int = 400,
+    level: float = 0.01,
+    most: int = 300,
 ) -> Factorization:
     """Tests definition 5.2 on samples of the parts.
 

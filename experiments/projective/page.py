@@ -179,6 +179,7 @@ def certificate_figure(d: analysis.Diagnosis) -> Any:
     reach = max(0.1, np.abs(logs).max())
     right.hist(logs, np.linspace(-reach, reach, 60))
     right.set(xlabel="log weight, less its mean", ylabel="samples")
+    right.locator_params(axis="x", nbins=5)
     return figure
 
 

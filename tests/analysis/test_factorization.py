@@ -38,7 +38,7 @@ def example():
 
 def test_samples_of_factorized_conditionals_pass():
     base, *sets = draw(example())
-    report = factorization(fresh(), base, sets)
+    report = factorization(fresh(), base, sets, most=200)
     assert report.factorized
     assert report.labels.tolist() == [1, 1, 2, 0]
     np.testing.assert_array_equal(report.overlap, [[2, 0], [0, 1]])
@@ -71,7 +71,8 @@ def test_each_broken_clause_is_found(fault):
     if fault == "outside":  # margins of p_b off the block, but not its joint law there
         order = np.argsort(second[:, 3])
         second[:, 3] = second[order[np.argsort(np.argsort(second[:, 0]))], 3]
-    report = factorization(fresh(), base, [first, second])
+    sets = [first, second]
+    report = factorization(fresh(), base, sets, level=0.05, most=200)
     assert not report.factorized
     each = report.level / 3
     assert (report.overlap[0, 1] > 0) == (fault in ("shear", "overlap"))
