@@ -33,11 +33,10 @@ def criterion(
 ) -> Float[Array, " b"]:
     r"""How much a composition creates or destroys mass where noise would not.
 
-    $$V(x, \sigma) = \tfrac12 \Bigl(\bigl\lVert \sum_i w_i \delta_i \bigr\rVert^2
-        - \sum_i w_i \lVert \delta_i \rVert^2\Bigr)
-        = \sum_{i<j} \langle \delta_i, \delta_j \rangle
-        \text{ for unit weights}, \qquad \delta_i = s_i - s_b.$$
+    $$V(x, \sigma) = \tfrac12 \Bigl(\bigl\lVert \sum_i w_i \delta_i \bigr\rVert^2 -
+        \sum_i w_i \lVert \delta_i \rVert^2\Bigr), \qquad \delta_i = s_i - s_b,$$
 
+    for unit weights the sum of $\langle \delta_i, \delta_j \rangle$ over all pairs.
     Composing commutes with noise if and only if V is constant in x at every noise
     level.  Its value does not depend on which part is called the background.
 
@@ -356,7 +355,9 @@ def commutation_defect(
 ) -> Float[Array, ""]:
     r"""How far composing and noising are from commuting.
 
-    $$D(\sigma) = E\,\lVert s_{C[p^\sigma]} - s_{N_\sigma C[p]} \rVert^2$$
+    $$D(\sigma) = E\,\lVert s - s^* \rVert^2$$
+
+    between the composed score s and that of the noised composition, $s^*$.
 
     With x from the noised target, $KL(C[p] \,\|\, \text{sampled law}) \le
     \tfrac12 \int D\,d\sigma^2$ for the reverse SDE (Girsanov).  It checks a
