@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -94,6 +95,9 @@ def contract(coefficients: Array, values: Array) -> Array:
             f"Weights of shape {coefficients.shape} do not fit a batch of "
             f"{values.shape[1]}: give [k], or [k, b]."
         )
+    if coefficients.ndim == 1:  # many times faster than multiply and sum, on a CPU
+        highest = jax.lax.Precision.HIGHEST  # not TF32
+        return jnp.tensordot(coefficients, values, axes=1, precision=highest)
     extra = (1,) * (values.ndim - coefficients.ndim)
     return (coefficients.reshape(coefficients.shape + extra) * values).sum(0)
 
