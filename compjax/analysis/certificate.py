@@ -255,8 +255,8 @@ def certificate(
         >>> exact = cj.compose(at(0.0, 0.0), at(1.0, 0.0), at(0.0, 2.0))
         >>> grid = cj.karras_sigmas(8)
         >>> report = certificate(jax.random.key(0), exact, (16, 2), grid)
-        >>> round(float(report.kl_bound), 4), float(report.effective_sample_size)
-        (0.0, 1.0)
+        >>> [round(abs(float(v)), 4) for v in (report.kl_bound, report.integral)]
+        [0.0, 0.0]
     """
     check_composition(composition)
     check_sigmas(sigmas)

@@ -201,10 +201,11 @@ def test_weights_recover_the_target_of_mixtures():
 
 def test_an_exact_composition_has_the_certificate_of_one():
     report = certify(sheared(0.0)[0], 64, 16)
-    # delta_1 and delta_2 have no coordinate in common, to the bit.
-    np.testing.assert_array_equal(report.log_weights, jnp.zeros(64))
-    assert report.integral == report.kl_bound == 0
-    assert report.effective_sample_size == 1
+    # delta_1 and delta_2 have no coordinate in common; what is left is rounding of
+    # squares: 1e-7 of V's terms, whose integral over the path is of order ten.
+    np.testing.assert_allclose(report.log_weights, jnp.zeros(64), atol=1e-5)
+    assert max(report.integral, report.kl_bound) < 1e-5
+    assert report.effective_sample_size > 1 - 1e-5
 
 
 @settings(max_examples=10)

