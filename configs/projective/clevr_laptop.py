@@ -58,6 +58,7 @@ def get_config() -> ConfigDict:
     config.models.cluttered.train.noise_draws = 4
     config.models.colored.data.label = ""
     config.sample.images = 64
+    config.sample.chunk = 2  # small batches stay in a CPU's cache
     config.sample.steps = 12
     config.sample.sigma_min = 0.01
     config.sample.sigma_max = 5.0
