@@ -14,7 +14,8 @@ import numpy as np
 def composed_error(errors: Any, background_error: float, weights: Any = None) -> float:
     r"""The error of a composition from those of its parts, by the triangle inequality.
 
-    $$E = \sum_i |w_i|\,\epsilon_i + \bigl|1 - \sum_i w_i\bigr|\,\epsilon_b$$
+    $$E = \sum_i \lvert w_i\rvert\,\epsilon_i
+      + \bigl\lvert 1 - \sum_i w_i\bigr\rvert\,\epsilon_b$$
 
     which for unit weights is $\sum_i \epsilon_i + (k - 1)\,\epsilon_b$.  It bounds what
     is linear in the parts: log-densities (up to the constant) and scores.
@@ -62,7 +63,7 @@ class DensityBound(NamedTuple):
 def density_bound(error: float) -> DensityBound:
     r"""How far two compositions can be apart whose log-densities differ by E at most.
 
-    If $|\log C[p] - \log C[q]| \le E$ pointwise *before* normalisation, then
+    If $\lvert\log C[p] - \log C[q]\rvert \le E$ pointwise *before* normalisation, then
 
     $$KL \le E\coth E - 1 + \log\frac{\sinh E}{E} \le \min(E^2/2,\; 2E), \qquad
       TV \le \tanh(E/2) \le \min(E/2,\; \sqrt E).$$

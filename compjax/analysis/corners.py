@@ -2,8 +2,9 @@ r"""A composition that no sampler can follow: lemma 7.2, by construction.
 
 Two features take the values 0 and L, $x = z_1 u + z_2 v$ with unit vectors at an angle.
 In z the conditionals factorize and compose to the single point 0.  In x, at noise above
-$\tau = |Lu - Lv|$, the corners Lu and Lv merge, and most of the mass of the composed
-path sits there; below it has to jump to 0 within $|\sigma - \sigma'| \approx \tau$.
+$\tau = \lVert Lu - Lv\rVert$, the corners Lu and Lv merge, and most of the mass of the
+composed path sits there; below it has to jump to 0 while $\sigma$ falls by about
+$\tau$.
 """
 
 from __future__ import annotations
@@ -213,7 +214,9 @@ def corner_mass(made: Corners, sigma: float) -> float:
 
 
 def path_speed(made: Corners, sigma: float, sigma_next: float) -> float:
-    r"""A lower bound on $W_2(C[p^\sigma], C[p^{\sigma'}]) / |\sigma - \sigma'|$.
+    r"""A lower bound on the speed of the composed path between two noise levels.
+
+    $$\frac{W_2(C[p^\sigma], C[p^{\sigma'}])}{\lvert\sigma - \sigma'\rvert}$$
 
     It is the exact ratio of the marginals along the bisector, which is smaller, as
     projections shrink distances.  The parts of any composition have ratios of at most

@@ -30,8 +30,8 @@ def composition_error(
 ) -> Float[Array, " b"]:
     r"""How far the composed score is from that of the noised composition.
 
-    $$\|\nabla\log C[p^\sigma](x) - \nabla\log N_\sigma[\hat p](x)\| \;/\;
-      \max(1, \|\nabla\log N_\sigma[\hat p](x)\|)$$
+    $$\|\nabla\log C[p^\sigma](x) - \nabla\log \hat p^\sigma(x)\| \;/\;
+      \max(1, \|\nabla\log \hat p^\sigma(x)\|)$$
 
     Args:
         background: $p_b$.
@@ -158,7 +158,7 @@ def commutation_kl(
 ) -> float:
     r"""The divergence of composing noised Gaussians from noising their composition.
 
-    $$KL\bigl(C[p^\sigma] \,\|\, N_\sigma C[p]\bigr)$$
+    $$KL\bigl(C[p^\sigma] \,\|\, C[p]^\sigma\bigr)$$
 
     Args:
         background: $p_b$.

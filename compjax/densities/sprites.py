@@ -39,7 +39,7 @@ class Sprites(Density):
     deviation `scale`.  At a noise level, with $v = scale^2 + \sigma^2$,
 
     $$p(x) = N(x; 0, v I) \prod_{i \in R} r_i
-      \sum_m \frac{\pi_m}{\binom{n - |R|}{m}}\, e_m(r_j : j \notin R), \qquad
+      \sum_m \frac{\pi_m}{\binom{n - \lvert R\rvert}{m}}\, e_m(r_j : j \notin R), \qquad
       r_j = \frac1T \sum_t \frac{N(x_j; \tau_t, v I)}{N(x_j; 0, v I)},$$
 
     where R holds the required places and $e_m$ is the elementary symmetric polynomial:
@@ -163,7 +163,8 @@ class Sprites(Density):
     def strength(self, x: Float[Array, "b d"]) -> Float[Array, "b n"]:
         r"""How strongly each place shows an object: 1 for a template, 0 for zeros.
 
-        It is the largest projection on a template, $\max_t\ x_j^T \tau_t / |\tau_t|^2$.
+        It is the largest projection on a template,
+        $\max_t\ x_j^T \tau_t / \lVert\tau_t\rVert^2$.
         """
         blocks = x.reshape(len(x), self.places, -1)
         return (blocks @ self.templates.T / self._norms()[None, None]).max(-1)
@@ -211,8 +212,8 @@ class Sprites(Density):
 def log_symmetric(logs: Float[Array, "b n"], degree: int) -> Float[Array, "b m"]:
     r"""Logarithms of the elementary symmetric polynomials of $e^{logs}$.
 
-    $e_m(r_1, \dots, r_n) = \sum_{|S| = m} \prod_{j \in S} r_j$, by the recursion
-    $e_m \leftarrow e_m + r_j\, e_{m-1}$, which adds positive numbers only.
+    $e_m(r_1, \dots, r_n) = \sum_{\lvert S\rvert = m} \prod_{j \in S} r_j$, by the
+    recursion $e_m \leftarrow e_m + r_j\, e_{m-1}$, which adds positive numbers only.
 
     Args:
         logs: `[b, n]`.
