@@ -74,6 +74,26 @@ def checks(found: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def auroc(found: Mapping[str, Any]) -> list[list[str]]:
+    """How well each diagnostic ranks failures above successes, by kind and pooled."""
+    kinds = list(found["failures"])
+    counts = [f"{kind} ({found['failures'][kind]} fail)" for kind in kinds]
+    rows = [["", "pooled [95 %]", "worst without one kind", *counts]]
+    for name, one in found["auroc"].items():
+        pooled = one["pooled"]
+        left = min(part["auroc"] for part in one["without kind"].values())
+        values = [one["by kind"][kind]["auroc"] for kind in kinds]
+        rows.append(
+            [
+                name,
+                f"{pooled['auroc']:.3f} [{pooled['low']:.3f}, {pooled['high']:.3f}]",
+                f"{left:.3f}",
+                *("-" if value is None else f"{value:.3f}" for value in values),
+            ]
+        )
+    return rows
+
+
 def requests(found: Mapping[str, Any]) -> list[list[str]]:
     """Requests met, corrected for chance and ceiling, by setting and k."""
     return _by_k(found, _corrected)
@@ -161,6 +181,7 @@ def provenance(found: Mapping[str, Any]) -> list[list[str]]:
 TABLES = {
     table.__name__: table
     for table in (
+        auroc,
         certificates,
         checks,
         colors,

@@ -23,5 +23,5 @@ def test_a_changed_number_changes_the_page():
 @pytest.mark.parametrize("marker", ["chekcs masses", "checks nothing"])
 def test_a_table_that_is_not_there_is_told(marker):
     text = f"<!-- table: {marker} -->\n<!-- end -->"
-    with pytest.raises(ValueError, match="the tables are certificates, checks"):
+    with pytest.raises(ValueError, match="the tables are auroc, certificates, checks"):
         readme.fill(text, {"masses": {"checks": []}})
