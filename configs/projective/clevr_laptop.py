@@ -52,7 +52,10 @@ def get_config() -> ConfigDict:
     common.sample.sigma_max = 5.0
 
     config = with_models(common)
-    config.models.background.train.steps = 1000  # it has one image to learn
+    # One image, which is zero: what has no spread must be told so, or the network says
+    # anything of pictures with objects in them, which it has never seen.
+    config.models.background.train.steps = 1000
+    config.models.background.network = ConfigDict({"sigma_data": 0.001})
     # Five objects take long to draw: fewer scenes, each at more noise levels.
     config.models.cluttered.data.batch = 8
     config.models.cluttered.train.noise_draws = 4
