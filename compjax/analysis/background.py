@@ -81,8 +81,8 @@ def background_report(
         A `Background`.
 
     Raises:
-        ValueError: If there is not one set of draws for every part, thresholds are out
-            of range, or as `certificate`.
+        ValueError: If there is no conditional, not one set of draws for every part,
+            thresholds are out of range, or as `certificate`.
 
     Source: Ours (docs/math.md); settings A, B, C are those of Bradley et al. 2025.
 
@@ -97,6 +97,8 @@ def background_report(
         >>> background_report(keys[0], parts[0], [i, j], draws, grid).mixture
         True
     """
+    if not len(conditionals):
+        raise ValueError("Give at least one conditional score.")
     scores = (background, *conditionals)
     if len(draws) != len(scores):
         raise ValueError(

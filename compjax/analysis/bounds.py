@@ -29,7 +29,7 @@ def composed_error(errors: Any, background_error: float, weights: Any = None) ->
         $E$.
 
     Raises:
-        ValueError: If an error is negative or the weights do not fit.
+        ValueError: If an error is negative or not a number, or the weights do not fit.
 
     Example:
         >>> composed_error([0.1, 0.1, 0.1], 0.05)
@@ -41,7 +41,7 @@ def composed_error(errors: Any, background_error: float, weights: Any = None) ->
         raise ValueError(
             f"errors and weights must both be [k], got {errors.shape} and {w.shape}."
         )
-    if (errors < 0).any() or background_error < 0:
+    if not ((errors >= 0).all() and background_error >= 0):
         raise ValueError(
             f"Errors are not negative, got {errors} and {background_error}."
         )
@@ -77,7 +77,7 @@ def density_bound(error: float) -> DensityBound:
         The attained bounds.
 
     Raises:
-        ValueError: If the error is negative.
+        ValueError: If the error is negative or not finite.
 
     Source: ours.
 
@@ -87,8 +87,10 @@ def density_bound(error: float) -> DensityBound:
         (0.005, 0.04996)
     """
     e = float(error)
-    if not e >= 0:
-        raise ValueError(f"The error of log-densities is not negative, got {error}.")
+    if not 0 <= e < np.inf:
+        raise ValueError(
+            f"The error of log-densities is finite and not negative, got {error}."
+        )
     if e < 1e-3:  # where the formula cancels; the next term of its series is O(E^6)
         return DensityBound(e**2 / 2 - e**4 / 36, float(np.tanh(e / 2)))
     # sinh E = e^E (1 - e^{-2E}) / 2, which does not overflow in this form.
@@ -107,7 +109,7 @@ def girsanov_bound(sigmas: Any, squared_errors: Any) -> float:
     bound grows like $(2k - 1)^2$.
 
     Args:
-        sigmas: `[n]`, noise levels, either way round.
+        sigmas: `[n]`, noise levels, rising or falling.
         squared_errors: `[n]`, the mean squared norm of the difference at each, under
             the first law.
 
@@ -115,7 +117,8 @@ def girsanov_bound(sigmas: Any, squared_errors: Any) -> float:
         Nats, by the trapezoidal rule in $\sigma^2$.
 
     Raises:
-        ValueError: If the shapes differ or an error is negative.
+        ValueError: If the shapes differ, levels are not in order, or one of them or an
+            error is negative.
 
     Source: Girsanov's theorem; docs/math.md.
 
@@ -129,6 +132,11 @@ def girsanov_bound(sigmas: Any, squared_errors: Any) -> float:
             f"sigmas and squared_errors must both be [n], n >= 2, got {sigmas.shape} "
             f"and {errors.shape}."
         )
-    if (errors < 0).any():
+    steps = np.diff(sigmas)
+    if not ((sigmas >= 0).all() and ((steps > 0).all() or (steps < 0).all())):
+        raise ValueError(
+            f"sigmas are not negative and rise or fall throughout, got {sigmas}."
+        )
+    if not (errors >= 0).all():
         raise ValueError(f"Squared errors are not negative, got {errors}.")
     return float(0.5 * abs(np.trapezoid(errors, sigmas**2)))

@@ -16,6 +16,9 @@ from jaxtyping import Float
 
 from compjax.densities import Gaussian, GaussianMixture
 
+LARGEST = 1e18
+"""Of a length: its square is finite in float32."""
+
 
 class Corners(NamedTuple):
     """The parts of lemma 7.2's composition.
@@ -64,8 +67,8 @@ def corners(
     for name, value, low, high in (
         ("angle", angle, 0.0, np.pi / 2 + 1e-9),
         ("weight", weight, 0.0, 1 - 1e-9),
-        ("length", length, 0.0, np.inf),
-        ("scale", scale, 0.0, np.inf),
+        ("length", length, 0.0, LARGEST),
+        ("scale", scale, 0.0, LARGEST),
     ):
         if not low < value <= high:
             raise ValueError(
@@ -96,10 +99,23 @@ def plateau(weight: float) -> float:
 
     The mass there is to that at 0 as $(1 - w)^2 / (2 w (1 - w)) = (1 - w) / (2 w)$.
 
+    Args:
+        weight: $w$, in (0, 1).
+
+    Returns:
+        The share, $(1 - w) / (1 + w)$.
+
+    Raises:
+        ValueError: If the weight is out of range.
+
+    Source: ours; docs/math.md.
+
     Example:
         >>> round(plateau(0.1), 3)
         0.818
     """
+    if not 0 < weight < 1:
+        raise ValueError(f"weight must lie in (0, 1), got {weight}.")
     return (1 - weight) / (1 + weight)
 
 
@@ -113,10 +129,13 @@ def jump(level: Any, weight: float) -> Float[np.ndarray, "..."]:
 
     Args:
         level: $s = \sigma / \tau$, positive.
-        weight: $w$.
+        weight: $w$, in (0, 1).
 
     Returns:
         Shares of mass, of the shape of `level`.
+
+    Raises:
+        ValueError: If a level or the weight is out of range.
 
     Source: ours; docs/math.md.
 
@@ -125,6 +144,10 @@ def jump(level: Any, weight: float) -> Float[np.ndarray, "..."]:
         array([0.   , 0.782, 0.818])
     """
     s = np.asarray(level, np.float64)
+    if not ((s > 0).all() and 0 < weight < 1):
+        raise ValueError(
+            f"level must be positive and weight in (0, 1), got {level} and {weight}."
+        )
     # The integrand is smooth and Gaussian at both ends: trapezoids converge
     # exponentially, and 2001 of them resolve 1 / cosh(xi / 2s) down to s = 0.01.
     xi = np.linspace(-10, 10, 2001)
@@ -160,6 +183,8 @@ def profile(made: Corners, sigma: float) -> Profile:
 
     Raises:
         ValueError: If the grid would be too large.
+
+    Source: ours.
 
     Example:
         >>> found = profile(corners(np.pi / 2), 0.2)
@@ -203,6 +228,11 @@ def corner_mass(made: Corners, sigma: float) -> float:
     Returns:
         A share, by quadrature; the composition itself has none of it.
 
+    Raises:
+        ValueError: As `profile`.
+
+    Source: ours.
+
     Example:
         >>> made = corners(0.05, weight=0.1)
         >>> [round(corner_mass(made, s * made.tau), 2) for s in (0.1, 1.0)]
@@ -230,11 +260,18 @@ def path_speed(made: Corners, sigma: float, sigma_next: float) -> float:
     Returns:
         The ratio.
 
+    Raises:
+        ValueError: If the levels are equal, or as `profile`.
+
+    Source: ours, for Bradley et al. 2025, lemma 7.2.
+
     Example:
         >>> made = corners(0.05, weight=0.1)
         >>> path_speed(made, made.tau, 0.2 * made.tau) > 1 / (2 * made.tau)
         True
     """
+    if sigma == sigma_next:
+        raise ValueError(f"A speed needs two noise levels, got {sigma} twice.")
     levels = (np.arange(20_000) + 0.5) / 20_000
     ends = []
     for level in (sigma, sigma_next):
@@ -246,7 +283,7 @@ def path_speed(made: Corners, sigma: float, sigma_next: float) -> float:
 
 def _cumulative(found: Profile) -> tuple[np.ndarray, np.ndarray]:
     """The distribution function of a profile."""
-    along, density = found
-    steps = (density[1:] + density[:-1]) / 2 * np.diff(along)
-    cumulative = np.concatenate([[0.0], np.cumsum(steps)])
-    return along, cumulative / cumulative[-1]
+    from scipy.integrate import cumulative_trapezoid
+
+    cumulative = np.asarray(cumulative_trapezoid(found.density, found.along, initial=0))
+    return found.along, cumulative / cumulative[-1]

@@ -58,21 +58,24 @@ def factorization(
     Coordinates are compared one by one (Kolmogorov-Smirnov, with Holm's correction for
     k d of them); blocks by the distance correlation and by the energy distance, both
     calibrated by permutations.  A test that finds nothing proves nothing: its power
-    grows with the samples.
+    grows with the samples.  $M_i$ holds the coordinates whose own law changes, so a
+    condition that changes nothing but how coordinates depend on one another fails
+    outside it, although some larger block may be its own.
 
     Args:
         key: A typed PRNG key, for permutations.
         background: Samples `[n, *d]`.
         conditionals: k sets of samples.
         level: Family-wise error of all tests together, in (0, 1).
-        most: How many samples the tests of blocks use, which compare every pair.
+        most: How many samples the tests of blocks use, which compare every pair; two at
+            the least.
 
     Returns:
         A `Factorization`.
 
     Raises:
         ValueError: If there is no conditional, sets differ in shape or are small, or
-            `level` is out of range.
+            `level` or `most` is out of range.
 
     Source: Bradley et al. 2025, definition 5.2; the tests are ours.
 
@@ -86,6 +89,8 @@ def factorization(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie in (0, 1), got {level}.")
+    if most < 2:
+        raise ValueError(f"most must be at least 2, got {most}.")
     base, *sets = as_features(background, conditionals, None)
     each = level / 3  # of the three questions
     changed = changed_coordinates(base, sets, each)

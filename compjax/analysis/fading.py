@@ -54,8 +54,8 @@ def composed_strength(k: int, n: int, variance: float) -> Strengths:
     """
     if not 1 <= k <= n:
         raise ValueError(f"k must lie between 1 and n = {n}, got {k}.")
-    if not variance > 0:
-        raise ValueError(f"variance must be positive, got {variance}.")
+    if not 0 < variance < np.inf:
+        raise ValueError(f"variance must be positive and finite, got {variance}.")
     if k in (1, n):  # nothing to fade with, or nobody to share with
         return Strengths(1 / k, 0.0)
     from scipy.optimize import brentq

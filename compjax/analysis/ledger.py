@@ -15,8 +15,9 @@ from compjax.types import PRNGKey, Sampler, as_float
 class Ledger(NamedTuple):
     r"""Where the error of a sampled composition comes from.
 
-    Distances are energy distances; that of the whole is at most the sum of the two
-    others, up to noise, as their square roots obey the triangle inequality.
+    Distances are energy distances, whose *square roots* obey the triangle inequality:
+    that of the whole is at most the sum of the two others, so that the whole may reach
+    twice their sum.
 
     Args:
         total: From samples of the learned composition to the reference.

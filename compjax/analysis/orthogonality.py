@@ -60,7 +60,7 @@ def orthogonality(
 
     Raises:
         ValueError: If there is no conditional, or sets differ in shape or hold fewer
-            than two samples, or features are not finite.
+            than two samples, or features are not finite, or `resamples < 1`.
 
     Source: Bradley et al. 2025, lemma 8.1 and figure 8; the correction is ours.
 
@@ -71,6 +71,8 @@ def orthogonality(
         >>> bool(report.low[0, 1] < 0 < report.high[0, 1])
         True
     """
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, got {resamples}.")
     sets = as_features(background, conditionals, features)
     means = [x.mean(0) for x in sets]
     noise = np.array([x.var(0, ddof=1).sum() / len(x) for x in sets])

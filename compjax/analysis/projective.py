@@ -69,6 +69,8 @@ def projective_error(
     """
     _check_pairs(parts, projections)
     samples = np.asarray(samples)
+    if samples.ndim < 2:
+        raise ValueError(f"samples must be [n, *d], got shape {samples.shape}.")
     keys = jax.random.split(key, (len(parts), 2))
     comparisons = []
     for part, projection, (key_draw, key_test) in zip(

@@ -61,7 +61,8 @@ def score_blocks(
         A `ScoreBlocks`, with the coordinates of an event in one axis.
 
     Raises:
-        ValueError: If there is no conditional, or scores differ in shape.
+        ValueError: If there is no conditional, scores differ in shape, or `probes < 1`;
+            or as `find_blocks`.
 
     Source: Bradley et al. 2025, definition 5.2; ours.
 
@@ -75,6 +76,8 @@ def score_blocks(
     """
     if not len(conditionals):
         raise ValueError("Give at least one conditional score.")
+    if probes < 1:
+        raise ValueError(f"probes must be at least 1, got {probes}.")
     x = as_float(x)
     for i, score in enumerate((background, *conditionals)):
         shape = jax.eval_shape(score, x, sigma).shape
@@ -85,10 +88,13 @@ def score_blocks(
     squares = strength**2
     shares = squares / np.maximum(squares.sum(1, keepdims=True), np.finfo(float).tiny)
     overlap = np.minimum(shares[:, None], shares[None]).sum(-1)
-    energy = np.asarray(
-        _energy(key, background, tuple(conditionals), x, sigma, labels, probes)
+    blocks = np.arange(len(conditionals) + 1)[:, None] == labels[None]
+    blocks = jnp.asarray(blocks, x.dtype)
+    energy = sum(
+        _energy(k, background, tuple(conditionals), x, sigma, blocks)
+        for k in jax.random.split(key, probes)
     )
-    return ScoreBlocks(strength, labels, overlap, _leaks(energy))
+    return ScoreBlocks(strength, labels, overlap, _leaks(np.asarray(energy)))
 
 
 def find_blocks(strength: Any, threshold: float = 0.1) -> Int[np.ndarray, " d"]:
@@ -127,32 +133,16 @@ def _squares(background: Any, conditionals: Any, x: Array, sigma: Sigma) -> Arra
     return (deltas.reshape(len(conditionals), len(x), -1) ** 2).mean(1)
 
 
+@jax.jit
 def _energy(
     key: PRNGKey,
     background: Any,
     conditionals: Any,
     x: Array,
     sigma: Sigma,
-    labels: np.ndarray,
-    probes: int,
-) -> Array:
-    r"""$E \lVert P_r J P_c v \rVert^2$ of $s_b$ and each delta, rows r, columns c."""
-    blocks = np.arange(len(conditionals) + 1)[:, None] == labels[None]
-    return _block_energy(
-        key, background, conditionals, x, sigma, jnp.asarray(blocks, x.dtype), probes
-    )
-
-
-def _block_energy(key, background, conditionals, x, sigma, blocks, probes):
-    total = 0.0
-    for k in jax.random.split(key, probes):
-        total += _one_probe(k, background, conditionals, x, sigma, blocks)
-    return total / probes
-
-
-@jax.jit
-def _one_probe(key, background, conditionals, x, sigma, blocks):
-    """Energies `[k + 1, rows, columns]` along one random direction."""
+    blocks: Float[Array, "blocks d"],
+) -> Float[Array, "sets rows columns"]:
+    r"""$\lVert P_r J P_c v \rVert^2$ of $s_b$ and each delta, for a random v."""
 
     def values(x: Array) -> Array:
         s_b = background(x, sigma)

@@ -45,6 +45,9 @@ def composition_error(
     Returns:
         `[b]`, zero up to rounding where the theorem applies.
 
+    Raises:
+        ValueError: If weights do not fit, or target and composition differ in shape.
+
     Source: Bradley et al. 2025, theorem 5.3 and lemma 7.1.
 
     Example:
@@ -82,7 +85,8 @@ def equivariance_error(
         sigma: Noise level, in the coordinates of z.
 
     Returns:
-        `[b]`, relative to the score, at least 1.
+        `[b]`, the norm of the difference over that of the score or 1, whichever is
+        larger.
 
     Source: Bradley et al. 2025, lemma 6.2; with weights, ours.
 
@@ -215,7 +219,7 @@ def mean_shift_products(background_mean: Any, means: Any) -> Float[np.ndarray, "
                [0., 1.]])
     """
     origin, means = (np.asarray(v, np.float64) for v in (background_mean, means))
-    if means.shape[1:] != origin.shape:
+    if means.ndim < 1 or means.shape[1:] != origin.shape:
         raise ValueError(
             f"means must be [k, *d] for a background mean {origin.shape}, got "
             f"{means.shape}."
@@ -226,5 +230,10 @@ def mean_shift_products(background_mean: Any, means: Any) -> Float[np.ndarray, "
 
 def _relative(actual: Array, expected: Array) -> Array:
     """The norm of the difference over that of the expectation, at least 1."""
+    if actual.shape != expected.shape:
+        raise ValueError(
+            f"The composed score has shape {actual.shape}, its target "
+            f"{expected.shape}: both must live on the space of x."
+        )
     norm = lambda v: jnp.sqrt((v**2).reshape(len(v), -1).sum(1))
     return norm(actual - expected) / jnp.maximum(1.0, norm(expected))

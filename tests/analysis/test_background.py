@@ -115,5 +115,7 @@ def test_bad_input():
     x = jnp.ones((4, 4))
     with pytest.raises(ValueError, match="as many sets of draws"):
         background_report(fresh(), background, conditionals, [x], GRID)
+    with pytest.raises(ValueError, match="at least one conditional"):
+        background_report(fresh(), background, [], [x], GRID)
     with pytest.raises(ValueError, match="in \\(0, 1\\)"):
         background_report(fresh(), background, conditionals, [x] * 4, GRID, ratio=2.0)

@@ -103,6 +103,11 @@ def test_errors_add_up(error, k):
         (lambda: analysis.density_bound(-1.0), "not negative"),
         (lambda: analysis.girsanov_bound([1.0], [1.0]), "n >= 2"),
         (lambda: analysis.girsanov_bound([0.0, 1.0], [1.0, -1.0]), "not negative"),
+        (lambda: analysis.girsanov_bound([0.0, 1.0], [1.0, np.nan]), "not negative"),
+        (lambda: analysis.girsanov_bound([0.0, 2.0, 1.0], [1.0] * 3), "rise or fall"),
+        (lambda: analysis.girsanov_bound([-1.0, 1.0], [1.0] * 2), "rise or fall"),
+        (lambda: analysis.composed_error([np.nan], 0.0), "not negative"),
+        (lambda: analysis.density_bound(np.inf), "finite"),
     ],
 )
 def test_bad_input(call, message):

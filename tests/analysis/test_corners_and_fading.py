@@ -94,6 +94,10 @@ def test_lemma_7_2(degrees):
     made = analysis.corners(np.deg2rad(degrees), 0.1)
     speed = analysis.path_speed(made, 0.3 * made.tau, 0.2 * made.tau)
     assert speed > 1 / (2 * made.tau) > 2**0.5
+    # What the corners gain has come from 0, over a distance of 1: corrections of order
+    # tau, which is 0.14 and 0.03.
+    gain = analysis.jump(0.3, 0.1) - analysis.jump(0.2, 0.1)
+    assert np.isclose(speed * 0.1 * made.tau, gain**0.5, rtol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +107,15 @@ def test_lemma_7_2(degrees):
         (lambda: analysis.corners(2.0), "angle"),
         (lambda: analysis.corners(1.0, weight=1.0), "weight"),
         (lambda: analysis.corners(1.0, scale=0.0), "scale"),
+        (lambda: analysis.corners(1.0, length=np.inf), "length"),
+        (lambda: analysis.plateau(0.0), "weight"),
+        (lambda: analysis.jump(0.0, 0.1), "level must be positive"),
+        (lambda: analysis.jump(1.0, 1.0), "weight in"),
+        (lambda: analysis.path_speed(analysis.corners(1.0), 0.2, 0.2), "two noise"),
         (lambda: analysis.profile(analysis.corners(1.0, scale=1e-4), 0.0), "at least"),
         (lambda: analysis.composed_strength(0, 3, 1.0), "between 1 and n"),
         (lambda: analysis.composed_strength(2, 3, 0.0), "positive"),
+        (lambda: analysis.composed_strength(2, 3, np.inf), "finite"),
     ],
 )
 def test_bad_input(call, message):

@@ -69,18 +69,34 @@ def test_energy_distance_is_scipys_in_one_dimension(x, y):
 
 def test_two_sample_test_is_calibrated_and_has_power():
     draw = lambda seed, n: np.random.default_rng(seed).normal(size=(n, 2))
-    p_values = lambda shift: [
+    tests = lambda shift: [
         analysis.two_sample_test(
             jax.random.key(i), draw(2 * i, 40), draw(2 * i + 1, 60) + shift, 99
-        ).p_value
+        )
         for i in range(100)
     ]
-    same, shifted = p_values(0.0), p_values(0.8)
+    alike = tests(0.0)
+    same, shifted = ([t.p_value for t in found] for found in (alike, tests(0.8)))
     # Under one law p is uniform on 1/100, ..., 1: 100 of them pass a Kolmogorov test at
     # 1e-3, and at most 16 are below .05 (binomial, P < 1e-5).
     assert scipy.stats.kstest(same, "uniform").pvalue > 1e-3
     assert np.mean(np.array(same) <= 0.05) <= 0.16
     assert np.mean(np.array(shifted) <= 0.05) > 0.9
+    for test in alike:
+        # The quantile lies between the 94th and 95th of 99 shuffles, so that four or
+        # five of them may be farther than a distance above it.
+        above = test.distance > test.quantile
+        assert above or test.p_value > 0.055
+        assert test.p_value < 0.065 or not above
+
+
+def test_shuffles_that_change_nothing_count_as_equally_far():
+    """Two points always part the same way, and six at every tenth shuffle."""
+    test = lambda x, y: analysis.two_sample_test(jax.random.key(0), x, y, 199).p_value
+    assert test(np.zeros((1, 1)), np.ones((1, 1))) == 1.0
+    x = np.array([[0.0], [0.1], [0.3]])
+    # 200 draws at 2 / 20, less four standard errors.
+    assert test(x, 10.7 + x) > 0.1 - 4 * (0.1 * 0.9 / 200) ** 0.5
 
 
 def test_two_sample_reports_the_distance_and_a_quantile_it_exceeds():

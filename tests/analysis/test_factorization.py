@@ -182,10 +182,14 @@ def test_bad_input():
         factorization(fresh(), x, [x], level=1.5)
     with pytest.raises(ValueError, match="at least one conditional"):
         factorization(fresh(), x, [])
+    with pytest.raises(ValueError, match="most must be at least 2"):
+        factorization(fresh(), x, [x], most=1)
     with pytest.raises(ValueError, match="not negative"):
         find_blocks(np.array([[-1.0]]))
     identity = cj.as_score(lambda x, sigma: x)
     with pytest.raises(ValueError, match="at least one"):
         score_blocks(fresh(), identity, [], x, 1.0)
+    with pytest.raises(ValueError, match="probes must be at least 1"):
+        score_blocks(fresh(), identity, [identity], x, 1.0, probes=0)
     with pytest.raises(ValueError, match="Score 1 returned"):
         score_blocks(fresh(), identity, [cj.as_score(lambda x, s: x[:1])], x, 1.0)

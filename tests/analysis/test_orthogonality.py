@@ -90,3 +90,8 @@ def test_features_are_what_is_compared():
 def test_bad_input(conditionals, message):
     with pytest.raises(ValueError, match=message):
         orthogonality(np.ones((5, 2)), conditionals)
+
+
+def test_intervals_need_resamples():
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        orthogonality(np.ones((5, 2)), [np.ones((5, 2))], resamples=0)

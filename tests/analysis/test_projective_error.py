@@ -37,6 +37,14 @@ def test_other_features_are_not_composed(parts):
     assert min(swapped) > 1e-4
 
 
+def test_error_is_the_divergence_from_each_part():
+    """KL(N(0, 1) || N(1, 4)) by hand: log 2 + (1 + 1) / 8 - 1/2."""
+    composed = GAUSSIAN(np.zeros(2), np.eye(2))
+    part = GAUSSIAN(np.array([1.0, 5.0]), np.diag([4.0, 1.0]))
+    (error,) = analysis.gaussian_projective_error(composed, (part,), COORDINATES[:1])
+    assert np.isclose(error, np.log(2) - 0.25, rtol=1e-6)
+
+
 def compare(seed, samples, parts, permutations=99):
     blocks = (lambda x: x[:, :2], lambda x: x[:, 2:4])
     key = jax.random.key(seed)
@@ -78,6 +86,12 @@ UNIT = GAUSSIAN(jnp.zeros(2), jnp.eye(2))
                 jax.random.key(0), np.ones((2, 3)), (UNIT,), COORDINATES[:1]
             ),
             "projects no batch",
+        ),
+        (
+            lambda: analysis.projective_error(
+                jax.random.key(0), np.ones(3), (UNIT,), COORDINATES[:1]
+            ),
+            r"samples must be \[n",
         ),
         (
             lambda: analysis.projective_error(

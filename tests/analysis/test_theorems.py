@@ -49,6 +49,20 @@ def test_theorem_5_3_needs_disjoint_masks_and_the_background():
     assert error(mixture, right, up) > 0.1
 
 
+def test_composition_error_hears_weights_and_shapes():
+    b, moved = gaussian([0.0], 1.0), gaussian([1.0], 1.0)
+    x = jnp.ones((3, 1))
+    error = lambda target, weights: composition_error(
+        b, (moved,), target, x, 0.5, weights
+    ).max()
+    # A shift at equal variance, taken twice.
+    assert error(gaussian([2.0], 1.0), [2.0]) < ROUNDING
+    assert error(gaussian([2.0], 1.0), None) > 0.1
+    wrong = cj.as_score(lambda x, sigma: jnp.ones((3, 2)))
+    with pytest.raises(ValueError, match="the space of x"):
+        error(wrong, None)
+
+
 @given(FACTORIZED, strategies.bijections(5), X)
 def test_theorem_6_1(parts, bijection, x):
     # A bend and two maps with condition numbers of about ten each multiply rounding.
@@ -122,6 +136,24 @@ def test_commutation_in_features(name):
         assert max(divergences) < 1e-9
 
 
+def test_commutation_kl_is_the_scalar_formula():
+    """Its direction and its weights: guidance of weight 2, by hand."""
+    b, moved = gaussian([0.0], 1.0), gaussian([1.0], 0.5)
+
+    def guided(noise):  # precision and mean of p_b (p / p_b)^2
+        precision = 1 / (1 + noise) + 2 * (1 / (0.5 + noise) - 1 / (1 + noise))
+        return precision, 2 * 1 / (0.5 + noise) / precision
+
+    (on_path, mean), (clean, target) = guided(0.49), guided(0.0)
+    ratio = (1 / on_path) / (1 / clean + 0.49)
+    gap = (mean - target) ** 2 / (1 / clean + 0.49)
+    expected = (ratio - 1 - np.log(ratio) + gap) / 2
+    assert expected > 1e-3
+    # float32 moments of order one.
+    found = analysis.commutation_kl(b, (moved,), 0.7, weights=[2.0])
+    assert np.isclose(found, expected, rtol=1e-4)
+
+
 @given(strategies.arrays((3, 3), -1.0, 1.0), strategies.arrays((3, 3), -2.0, 2.0))
 def test_equal_covariances_commute_under_any_linear_map(root, means):
     cov = root @ root.T + 0.3 * jnp.eye(3)
@@ -147,3 +179,5 @@ def test_lemma_8_1(parts, q, shear):
 def test_mean_shifts_of_one_space():
     with pytest.raises(ValueError, match=r"\[k, \*d\]"):
         analysis.mean_shift_products(np.ones(2), np.ones((3, 4)))
+    with pytest.raises(ValueError, match=r"\[k, \*d\]"):
+        analysis.mean_shift_products(1.0, 1.0)
