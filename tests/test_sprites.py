@@ -106,8 +106,11 @@ def test_samples_follow_the_law(p):
 
 
 def test_number_of_objects_in_samples():
-    p = SPRITES(np.eye(3), np.array([0.0, 1.0, 0.0, 3.0]), 1e-3, 6, (0,))
-    shown = p.strength(p.sample(jax.random.key(0), 2000)) > 0.5
+    p = SPRITES(2 * np.eye(3), np.array([0.0, 1.0, 0.0, 3.0]), 1e-3, 6, (0,))
+    strength = p.strength(p.sample(jax.random.key(0), 2000))
+    shown = strength > 0.5
+    # 1 or 0, and noise of 1e-3 over a norm of 2.
+    np.testing.assert_allclose(strength, shown, atol=6e-3 / 2)
     counts = np.bincount(np.asarray(shown.sum(1)), minlength=7)
     assert bool(shown[:, 0].all())
     # One required, and 1 or 3 others with odds 1 : 3; six standard errors.
@@ -168,6 +171,11 @@ def test_clutter_is_the_mixture_of_its_conditionals(x, sigma):
     ("make", "message"),
     [
         (lambda: SPRITES(np.ones(3), np.ones(1), 0.1, 3), "templates"),
+        (lambda: SPRITES(np.ones((0, 2)), np.ones(1), 0.1, 3), "at least one object"),
+        (lambda: SPRITES(np.zeros((1, 2)), np.ones(1), 0.1, 3), "visible"),
+        (lambda: SPRITES(np.full((1, 2), np.nan), np.ones(1), 0.1, 3), "finite"),
+        (lambda: SPRITES(TEMPLATES, np.ones(1), np.inf, 3), "positive and finite"),
+        (lambda: EMPTY.strength(jnp.ones((1, 5))), r"\[b, 8\]"),
         (lambda: SPRITES(TEMPLATES, np.ones(5), 0.1, 3), "5 counts do not fit"),
         (lambda: SPRITES(TEMPLATES, np.array([-1.0, 2]), 0.1, 3), "probabilities"),
         (lambda: SPRITES(TEMPLATES, np.ones(1), 0.0, 3), "positive"),

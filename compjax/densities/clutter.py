@@ -77,8 +77,8 @@ class BernoulliClutter(Density):
         variance = self.scale**2 + align(sigma, x) ** 2
         log_volume = 0.5 * jnp.log(2 * np.pi * variance)
         q = self.probabilities[None]
-        off = _safe_log(1 - q) - x**2 / (2 * variance) - log_volume
-        on = _safe_log(q) - (x - 1) ** 2 / (2 * variance) - log_volume
+        off = safe_log(1 - q) - x**2 / (2 * variance) - log_volume
+        on = safe_log(q) - (x - 1) ** 2 / (2 * variance) - log_volume
         return off, on, variance
 
     def __call__(self, x: Float[Array, "b n"], sigma: Sigma) -> Float[Array, "b n"]:
@@ -101,6 +101,14 @@ class BernoulliClutter(Density):
         return on + noise * jax.random.normal(key_noise, shape)
 
 
-def _safe_log(q: Array) -> Array:
-    """The logarithm, -inf at 0, where its gradient is 0 (the double `where`)."""
+def safe_log(q: Array) -> Array:
+    """The logarithm, -inf at 0, where its gradient is 0 (the double `where`).
+
+    Args:
+        q: Not negative, of any shape.
+
+    Example:
+        >>> safe_log(jnp.array([0.0, 1.0]))
+        Array([-inf,   0.], dtype=float32)
+    """
     return jnp.where(q > 0, jnp.log(jnp.where(q > 0, q, 1.0)), -jnp.inf)

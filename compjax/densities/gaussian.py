@@ -82,7 +82,19 @@ class Gaussian(Density):
         return Gaussian(self.mean, self.cov + noise)
 
     def pushforward(self, matrix: Any) -> Gaussian:
-        """The law of `matrix @ x`, for a matrix `[m, d]` of full row rank."""
+        """The law of `matrix @ x`.
+
+        Args:
+            matrix: `[m, d]`, of full row rank.
+
+        Raises:
+            ValueError: If the shape does not fit, or the rank is less than m.
+
+        Example:
+            >>> p = Gaussian(jnp.array([1.0, 2.0]), jnp.eye(2))
+            >>> p.pushforward(jnp.array([[1.0, 1.0]]))
+            Gaussian(mean=[3.0], cov=[[2.0]])
+        """
         matrix = as_float(matrix)
         if matrix.ndim != 2 or matrix.shape[1:] != self.mean.shape:
             raise ValueError(

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from compjax.densities.clutter import safe_log
 from compjax.types import (
     Density,
     Number,
     PRNGKey,
     Sigma,
+    align,
     as_float,
     concrete,
     pytree,
@@ -54,8 +56,8 @@ class Sprites(Density):
         required: $R$, the places that certainly hold an object.
 
     Raises:
-        ValueError: If shapes do not fit, a probability is negative, or there are fewer
-            places than objects.
+        ValueError: If shapes do not fit, a template is zero or not finite, a
+            probability is negative, or there are fewer places than objects.
 
     Source: ours, after the settings of Bradley et al. 2025, section 5.3.
 
@@ -82,6 +84,13 @@ class Sprites(Density):
                 "Sprites need templates [T, pixels], counts [m + 1] and a scalar scale,"
                 f" got shapes {templates.shape}, {counts.shape} and {scale.shape}."
             )
+        if (value := concrete(templates)) is not None and not (
+            value.size and np.isfinite(value).all() and (value != 0).any(1).all()
+        ):
+            raise ValueError(
+                "templates hold at least one object, finite and visible (an empty "
+                f"place is all zeros), got {value}."
+            )
         inside = all(0 <= i < self.places for i in required)
         if not inside or len(set(required)) < len(required):
             raise ValueError(
@@ -96,8 +105,8 @@ class Sprites(Density):
             (value >= 0).all() and value.sum() > 0
         ):
             raise ValueError(f"counts are relative probabilities, got {value}.")
-        if (value := concrete(scale)) is not None and not value > 0:
-            raise ValueError(f"scale must be positive, got {value}.")
+        if (value := concrete(scale)) is not None and not 0 < value < np.inf:
+            raise ValueError(f"scale must be positive and finite, got {value}.")
         set_fields(
             self,
             templates=templates,
@@ -140,7 +149,7 @@ class Sprites(Density):
     def sample(self, key: PRNGKey, n: int, sigma: Number = 0.0) -> Float[Array, "n d"]:
         """`[n, places * pixels]` independent draws at a noise level."""
         key_count, key_order, key_template, key_noise = jax.random.split(key, 4)
-        logs = _safe_log(self.counts)
+        logs = safe_log(self.counts)
         count = jax.random.categorical(key_count, logs, shape=(n, 1))
         free = self._free()
         order = jax.random.uniform(key_order, (n, len(free)))
@@ -165,7 +174,16 @@ class Sprites(Density):
 
         It is the largest projection on a template,
         $\max_t\ x_j^T \tau_t / \lVert\tau_t\rVert^2$.
+
+        Raises:
+            ValueError: If x is not `[b, places * pixels]`.
+
+        Example:
+            >>> world = Sprites(2 * jnp.ones((1, 2)), jnp.ones(1), 0.1, 2)
+            >>> world.strength(jnp.array([[2.0, 2.0, 1.0, 1.0]]))
+            Array([[1. , 0.5]], dtype=float32)
         """
+        self._check(x)
         blocks = x.reshape(len(x), self.places, -1)
         return (blocks @ self.templates.T / self._norms()[None, None]).max(-1)
 
@@ -178,16 +196,13 @@ class Sprites(Density):
 
     def _variance(self, x: Array, sigma: Sigma) -> Array:
         """`[1 or b, 1, 1]`, after a check of the shape of x."""
+        self._check(x)
+        return (self.scale**2 + align(sigma, x) ** 2).reshape(-1, 1, 1)
+
+    def _check(self, x: Array) -> None:
         d = self.places * self.templates.shape[1]
         if x.shape[1:] != (d,):
             raise ValueError(f"x must be [b, {d}], got {x.shape}.")
-        sigma = as_float(sigma)
-        if sigma.shape not in ((), x.shape[:1]):
-            raise ValueError(
-                f"sigma of shape {sigma.shape} does not fit x of shape {x.shape}: "
-                "give one noise level, or one for each sample."
-            )
-        return (self.scale**2 + sigma**2).reshape(-1, 1, 1)
 
     def _template_logs(self, x: Array, variance: Array) -> Array:
         """`log N(x_j; tau_t) / N(x_j; 0) - log T`, `[b, n, T]`."""
@@ -204,7 +219,7 @@ class Sprites(Density):
         r"""`log sum_S P(S) prod_{j in S} r_j`, `[b]`, over the sets that can occur."""
         free, required = self._free(), np.array(self.required, int)
         sums = log_symmetric(log_ratios[:, free], len(self.counts) - 1)
-        logs = _safe_log(self.counts) - _log_binomials(len(free), len(self.counts))
+        logs = safe_log(self.counts) - _log_binomials(len(free), len(self.counts))
         certain = log_ratios[:, required].sum(1)
         return certain + jax.nn.logsumexp(logs[None] + sums, axis=1)
 
@@ -240,8 +255,3 @@ def _log_binomials(n: int, count: int) -> Array:
     m = jnp.arange(count)
     log_factorial = lambda k: jax.scipy.special.gammaln(k + 1.0)
     return log_factorial(n) - log_factorial(m) - log_factorial(n - m)
-
-
-def _safe_log(q: Array) -> Array:
-    """The logarithm, -inf at 0, where its gradient is 0 (the double `where`)."""
-    return jnp.where(q > 0, jnp.log(jnp.where(q > 0, q, 1.0)), -jnp.inf)
