@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -16,6 +17,8 @@ from compjax.analysis.orthogonality import Orthogonality, orthogonality
 from compjax.analysis.score_blocks import ScoreBlocks, score_blocks
 from compjax.compose import compose
 from compjax.samplers import Ancestral, sample
+from compjax.samplers.base import check_sigmas
+from compjax.scores import check_score
 from compjax.types import PRNGKey, ScoreFn, as_float
 
 SMALL_KL = 0.05
@@ -104,7 +107,9 @@ def diagnose(
         A `Diagnosis`, which prints its verdict.
 
     Raises:
-        ValueError: If there is no conditional, or as the single diagnostics.
+        ValueError: If there is no conditional, a part does not take samples of that
+            shape, there is not one set of draws for every part, the first noise level
+            does not drown the data, or as the single diagnostics.
 
     Source: Ours.
 
@@ -119,17 +124,31 @@ def diagnose(
     """
     if not len(conditionals):
         raise ValueError("A composition to diagnose needs at least one conditional.")
+    check_sigmas(sigmas)
+    shape = tuple(shape)
+    scores = {"the background": background} | {
+        f"conditional {i}": score for i, score in enumerate(conditionals)
+    }
+    for name, score in scores.items():
+        _check_part(name, score, shape)
+    if draws is not None:
+        _check_draws(list(scores), draws, shape)
     composed = compose(background, *conditionals, weights=weights)
     key_path, key_draws, key_tests, key_points, key_probes, key_pairs = (
         jax.random.split(key, 6)
     )
-    report = certificate(key_path, composed, shape, sigmas)
     if draws is None:
         draws = _draw(key_draws, (background, *conditionals), shape, sigmas)
     draws = tuple(as_float(x) for x in draws)
     flat = [np.asarray(x).reshape(len(x), -1) for x in draws]
     # Noise as large as the data: where scores see all of it, and are learned well.
     sigma = float(np.sqrt(np.mean([x.var(0).mean() for x in flat])))
+    if not float(sigmas[0]) > sigma:
+        raise ValueError(
+            f"sigmas start at {float(sigmas[0]):.3g}, which does not drown data of "
+            f"size {sigma:.3g}: start at ten times that or more."
+        )
+    report = certificate(key_path, composed, shape, sigmas)
     points = draws[0][:64]
     noise = jax.random.normal(key_points, points.shape)
     parts = background, conditionals
@@ -144,8 +163,42 @@ def diagnose(
     )
     partial = Diagnosis(*measured, ())
     return partial._replace(
-        findings=(_sampled(partial), _projective(partial), _mixture(partial))
+        findings=(_sampled(partial), _projective(partial, weights), _mixture(partial))
     )
+
+
+def _check_part(name: str, score: Any, shape: tuple[int, ...]) -> None:
+    """Says which part does not take samples of that shape, before any work."""
+    check_score(score, name)
+    x, sigma = (jax.ShapeDtypeStruct(s, jnp.result_type(float)) for s in (shape, ()))
+    try:
+        found = jax.eval_shape(score, x, sigma).shape
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{name} does not take samples of shape {shape[1:]}: {reason}"
+        ) from error
+    if found != shape:
+        raise ValueError(
+            f"{name} returns {found} for samples {shape}: a score has their shape."
+        )
+
+
+def _check_draws(
+    names: list[str], draws: Sequence[Any], shape: tuple[int, ...]
+) -> None:
+    """Says which part has no samples, or samples of another shape."""
+    if len(draws) != len(names):
+        raise ValueError(
+            f"draws must hold samples of the background and of each conditional, "
+            f"{len(names)} sets in all; it holds {len(draws)}."
+        )
+    for name, x in zip(names, draws, strict=True):
+        if np.ndim(x) != len(shape) or np.shape(x)[1:] != shape[1:]:
+            raise ValueError(
+                f"draws of {name} have the shape {np.shape(x)}: it must be "
+                f"(n, {', '.join(map(str, shape[1:]))})."
+            )
 
 
 def _draw(
@@ -163,27 +216,33 @@ def _draw(
 
 def _sampled(d: Diagnosis) -> Finding:
     c, n = d.certificate, len(d.certificate.log_weights)
-    size, bound = float(c.effective_sample_size), float(c.kl_bound)
-    numbers = (
-        f"KL(sampled law || composition) <= {bound:.3g} nats; effective sample size "
-        f"{size:.1%} of {n}; integral of sd(V) = {float(c.integral):.3g}."
-    )
+    size = float(c.effective_sample_size)
+    bound = max(0.0, float(c.kl_bound))  # rounding makes a zero negative
+    relation, answer = "<=", "no"
     if bound < SMALL_KL:
         answer, advice = "yes", "Sample it as it is."
     elif size * n >= FEW:
-        answer, advice = "no", "Weight the samples by the certificate, or resample."
+        advice = "Weight the samples by the certificate, or resample."
     else:
-        answer = "no"
+        relation = "may exceed"
         advice = (
-            "So few effective samples that the bound is too low and weights do not "
-            "help: take a corrector, or parts that interact less."
+            "So few effective samples can neither bound it nor be weighted: take a "
+            "corrector, or parts that interact less."
         )
+    numbers = (
+        f"KL(sampled law || composition) {relation} {bound:.3g} nats; effective sample "
+        f"size {size:.1%} of {n}; integral of sd(V) = {float(c.integral):.3g}."
+    )
     question = "Does plain reverse diffusion sample this composition?"
     return Finding(question, answer, f"{numbers} {advice}")
 
 
-def _projective(d: Diagnosis) -> Finding:
+def _projective(d: Diagnosis, weights: Any) -> Finding:
+    question = "Is it projective, each condition as it is alone?"
     tests, blocks = d.factorization, d.blocks
+    unit = weights is None or all(not callable(w) and float(w) == 1 for w in weights)
+    if len(blocks.overlap) == 1 and unit:
+        return Finding(question, "yes", "One conditional composes to itself.")
     apart = ~np.eye(len(blocks.overlap), dtype=bool)
     overlap = float(np.max(blocks.overlap, where=apart, initial=0.0))
     leak = float(blocks.leak.max())
@@ -192,13 +251,20 @@ def _projective(d: Diagnosis) -> Finding:
     shared = int(np.max(tests.overlap, where=apart, initial=0))
     coupled = max(overlap, leak) > CROSSING
     numbers = (
-        f"Score differences overlap by {overlap:.1%}, scores look across blocks by "
-        f"{leak:.1%} (of what they do, at noise {d.sigma:.2g}); two conditionals "
-        f"change at most {shared} coordinates both; smallest p-value of independence "
-        f"{tests.dependence.min():.2g}; largest |cosine| of mean shifts {cosine:.2f}."
+        f"On scores, at noise {d.sigma:.2g}: differences overlap by {overlap:.1%}, "
+        f"scores look across blocks by {leak:.1%} (up to {CROSSING:.0%} passes).  On "
+        f"samples: two conditionals share up to {shared} changed coordinates, the "
+        f"smallest p-value of independent blocks is {tests.dependence.min():.2g}, the "
+        f"largest |cosine| of mean shifts {cosine:.2f}."
     )
-    if tests.factorized and not coupled:
+    if tests.factorized and not coupled and unit:
         answer, advice = "yes", "Every condition keeps its own block (theorem 5.3)."
+    elif tests.factorized and not coupled:
+        answer = "no"
+        advice = (
+            "Every condition keeps its own block, but a weight w other than one "
+            "changes what is there, from p_i to p_i^w p_b^(1 - w)."
+        )
     elif tests.factorized != coupled:
         answer = "no"
         advice = (
@@ -211,19 +277,21 @@ def _projective(d: Diagnosis) -> Finding:
             "unclear",
             "Samples and scores disagree: draw more, or retrain.",
         )
-    question = "Is it projective, each condition as it is alone?"
     return Finding(question, answer, f"{numbers} {advice}")
 
 
 def _mixture(d: Diagnosis) -> Finding:
     b = d.background
     question = "Is the background a mixture of its conditionals?"
-    held = ", ".join(map(str, np.flatnonzero(b.contained))) or "none"
     k = len(b.to_background)
-    lowest = np.exp(b.log_ratio.min()) if k > 1 else 1.0
+    if k == 1:
+        return Finding(question, "no", "There is no second one that it could exclude.")
+    held = ", ".join(map(str, np.flatnonzero(b.contained)))
+    lowest = np.exp(b.log_ratio[~np.eye(k, dtype=bool)].min())
     numbers = (
-        f"It contains conditionals: {held}; one makes another "
-        f"{lowest:.2g} times as likely, at the least."
+        f"It contains {f'conditionals {held}' if held else 'no conditional'}; where "
+        f"one holds, another is at least {lowest:.2g} times as likely as elsewhere in "
+        f"it (1 if independent, 0 if they exclude each other)."
     )
     if b.mixture:
         pairs = ", ".join(f"{i} and {j}" for i, j in b.exclusive)
@@ -233,4 +301,6 @@ def _mixture(d: Diagnosis) -> Finding:
             "that holds none of them, or all of them independently."
         )
         return Finding(question, "yes", f"{numbers} {advice}")
+    if held:
+        numbers += "  What it contains does not fade: no two exclude each other."
     return Finding(question, "no", numbers)

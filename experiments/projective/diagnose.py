@@ -10,9 +10,11 @@ The workdir receives report.html and results.json.
 """
 
 import json
+import operator
 import runpy
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import numpy as np
 
 import compjax as cj
 from compjax import analysis, training
+from compjax.scores import check_score
 from experiments import launch, results
 from experiments.projective import page
 
@@ -30,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = launch.parser("experiments.projective.diagnose", __doc__)
     parser.add_argument("--parts", type=Path, required=True, help="your Python file")
     parser.add_argument(
-        "--workdir", type=Path, required=True, help="where the page goes"
+        "--workdir", required=True, help="where the page goes; an older one is replaced"
     )
     parser.add_argument("--samples", type=int, default=2000, help="drawn of each part")
     parser.add_argument("--steps", type=int, default=200, help="noise levels")
@@ -38,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     started = time.monotonic()
     try:
+        workdir = check_workdir(args.workdir)
         parts = read(args.parts)
         sigmas = parts.get("sigmas")
         if sigmas is None:
@@ -56,10 +60,10 @@ def main(arguments: list[str] | None = None) -> None:
             weights=parts.get("weights"),
             draws=parts.get("draws"),
         )
-        args.workdir.mkdir(parents=True, exist_ok=True)
-        report = args.workdir / "report.html"
+        workdir.mkdir(parents=True, exist_ok=True)
+        report = workdir / "report.html"
         training.write_json(
-            args.workdir / "results.json",
+            workdir / "results.json",
             summary(d) | results.provenance(args.seed, started),
         )
         report.write_text(page.page(args.parts.stem, d, composed))
@@ -67,6 +71,22 @@ def main(arguments: list[str] | None = None) -> None:
         launch.fail(launch.explain(error))
     print(d)
     print(f"page: {report}")
+
+
+def check_workdir(workdir: str) -> Path:
+    """The folder of the page.
+
+    Raises:
+        ValueError: If it is none, or that of another command's run.
+    """
+    if not workdir:
+        raise ValueError("--workdir: name a folder for the page.")
+    path = Path(workdir)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--workdir: {path} is a file, not a folder.")
+    if (path / "config.json").exists():
+        raise ValueError(f"--workdir: {path} holds another run; take a new folder.")
+    return path
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -80,29 +100,51 @@ def read(file: Path) -> dict[str, Any]:
     sys.path.insert(0, str(file.parent.resolve()))  # it may import its neighbours
     try:
         parts = runpy.run_path(str(file))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{file} failed: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
-    for name in ("background", "conditionals"):
+    wanted = {
+        "background": "a score function",
+        "conditionals": "a list of score functions",
+    }
+    for name, what in wanted.items():
         if name not in parts:
-            raise ValueError(f"{file} must define {name}, a score function or more.")
-    if callable(parts["conditionals"]) or not len(parts["conditionals"]):
-        raise ValueError(f"{file}: conditionals must be a list of score functions.")
+            raise ValueError(f"{file} must define {name}, {what}.")
+    scores = parts["conditionals"]
+    listed = hasattr(scores, "__len__") and not isinstance(scores, Mapping)
+    if callable(scores) or not listed or not len(scores):
+        raise ValueError(
+            f"{file}: conditionals must be a list of score functions, [one, another]."
+        )
+    check_score(parts["background"], f"{file}: background")
+    for i, score in enumerate(scores):
+        check_score(score, f"{file}: conditional {i}")
     return parts
 
 
 def event_shape(parts: dict[str, Any]) -> tuple[int, ...]:
     """The shape of one sample: told, or drawn."""
     if "shape" in parts:
-        return tuple(parts["shape"])
+        try:
+            shape = tuple(operator.index(n) for n in np.ravel(parts["shape"]).tolist())
+        except (TypeError, ValueError):
+            shape = ()
+        if not shape or min(shape) < 1:
+            raise ValueError(
+                f"shape must be that of one sample, such as (64, 64, 3), got "
+                f"{parts['shape']!r}."
+            )
+        return shape
     if "draws" in parts:
         return np.shape(parts["draws"][0])[1:]
     background = parts["background"]
     if hasattr(background, "sample"):
         draw = lambda key: background.sample(key, 1)
         return jax.eval_shape(draw, jax.random.key(0)).shape[1:]
-    raise ValueError("The background is no density: define shape, that of one sample.")
+    raise ValueError(
+        "The background is no density: define shape, that of one sample, in the file."
+    )
 
 
 def default_sigmas(parts: dict[str, Any], steps: int) -> Any:
@@ -117,7 +159,7 @@ def default_sigmas(parts: dict[str, Any], steps: int) -> Any:
     if draws is None:
         keys = jax.random.split(jax.random.key(0), len(scores))
         draws = [s.sample(k, 500) for s, k in zip(scores, keys, strict=True)]
-    size = float(np.concatenate([np.asarray(x) for x in draws]).std())
+    size = float(np.concatenate([np.ravel(x) for x in draws]).std())
     if not size > 0:
         raise ValueError("All samples of the parts are equal: there is no noise level.")
     return cj.karras_sigmas(steps, size / 500, 100 * size)

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def page(name: str, d: analysis.Diagnosis, composition: Any) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>Diagnosis of {html.escape(name)}
 </title><style>{STYLE}</style></head><body>
 <h1>Diagnosis of {html.escape(name)}</h1>
-<p><code>{html.escape(repr(composition))}</code></p>
+<p><code>{html.escape(textwrap.shorten(repr(composition), 1000))}</code></p>
 {findings}
 <p class="note">The first answer is about sampling only: a composition that is sampled
 exactly need not be projective, and one that is projective in other coordinates need not
@@ -78,7 +79,7 @@ def numbers(d: analysis.Diagnosis) -> list[tuple[str, str, str]]:
     rows = [
         (
             "bound on KL(sampled || composition)",
-            f"{float(c.kl_bound):.4f} nats",
+            f"{max(0.0, float(c.kl_bound)):.4f} nats",
             "0 if sampling is exact; estimated from the weights",
         ),
         (
@@ -98,7 +99,7 @@ def numbers(d: analysis.Diagnosis) -> list[tuple[str, str, str]]:
         note = "the background contains it" if b.contained[i] else "not contained"
         rows.append(
             (
-                f"KL({i} || background), KL(background || {i})",
+                f"KL(conditional {i} || background), and the reverse",
                 f"{to:.2f}, {back:.2f} nats",
                 note,
             )
@@ -108,7 +109,7 @@ def numbers(d: analysis.Diagnosis) -> list[tuple[str, str, str]]:
         for j in range(i + 1, k):
             rows.append(
                 (
-                    f"conditions {i} and {j}",
+                    f"conditionals {i} and {j}",
                     f"{np.exp(b.log_ratio[i, j]):.3g}",
                     "how much likelier one makes the other in the background; 1 if "
                     "independent",
@@ -203,8 +204,8 @@ def samples_figure(d: analysis.Diagnosis) -> Any:
     axes[-1].scatter(*flat[-1][:, :2].T, s=3 * weights, alpha=0.5, lw=0)
     axes[-1].set_title("weighted", fontsize=10)
     for ax in axes:
-        ax.set_xlabel("$x_1$")
-    axes[0].set_ylabel("$x_2$")
+        ax.set_xlabel("coordinate 0")
+    axes[0].set_ylabel("coordinate 1")
     return figure
 
 
@@ -264,7 +265,11 @@ def cosines_figure(d: analysis.Diagnosis) -> Any:
     for i in range(k):
         for j in range(k):
             if i != j and np.isfinite(o.cosines[i, j]):
-                text = f"{o.cosines[i, j]:.2f}\n[{o.low[i, j]:.2f}, {o.high[i, j]:.2f}]"
+                value, low, high = (
+                    f"{round(float(x[i, j]), 2) + 0.0:.2f}"  # no -0.00
+                    for x in (o.cosines, o.low, o.high)
+                )
+                text = f"{value}\n[{low}, {high}]"
                 dark = abs(o.cosines[i, j]) > 0.6
                 ax.text(
                     j,

@@ -70,8 +70,10 @@ def test_scores_are_enough():
         weights=[1.0, 0.5],
         features=lambda x: x[:, :2],
     )
-    # Half a conditional is guidance with a delta of no constant norm: not exact.
-    assert found == ["no", "yes", "no"]
+    # Half a conditional is guidance with a delta of no constant norm: not exact, and
+    # not what the condition is alone.
+    assert found == ["no", "no", "no"]
+    assert "keeps its own block, but a weight" in report.findings[1].evidence
     np.testing.assert_allclose(report.draws[1].mean(0), [2, 0, 0], atol=0.3)
     assert report.orthogonality.cosines.shape == (2, 2)
 
@@ -91,7 +93,38 @@ def test_draws_of_ones_own_are_used():
     np.testing.assert_array_equal(report.draws[2], draws[2])
 
 
+def test_one_conditional_is_projective_whatever_it_changes():
+    """Over a sheared background its block is not independent, and need not be."""
+    background, conditionals = parts(np.eye(3) + 1.5 * np.eye(3, k=1))
+    assert answers(background, conditionals[1:])[1] == ["yes", "yes", "no"]
+    weighted = answers(background, conditionals[1:], weights=[2.0])[1]
+    assert weighted[1] != "yes"
+
+
+def test_what_is_too_uncertain_is_no_bound():
+    """With fewer samples than `FEW`, all the effective ones are too few."""
+    background, conditionals = parts(np.eye(3) + 1.5 * np.eye(3, k=1))
+    report = diagnose(jax.random.key(0), background, conditionals, (60, 3), GRID)
+    assert "may exceed" in report.findings[0].evidence
+
+
 def test_bad_input():
-    background, _ = parts()
+    background, conditionals = parts()
+    plane = cj.densities.Gaussian(jnp.zeros(2), jnp.eye(2))
+    with pytest.raises(ValueError, match=r"conditional 1 does not take .* \(3,\)"):
+        answers(background, [conditionals[0], plane])
+    wide = cj.as_score(lambda x, sigma: jnp.concatenate([x, x], 1))
+    with pytest.raises(ValueError, match="conditional 0 returns"):
+        answers(background, [wide])
+    with pytest.raises(ValueError, match="the background is a plain function"):
+        answers(lambda x, sigma: -x, conditionals)
+    with pytest.raises(ValueError, match="3 sets in all; it holds 1"):
+        answers(background, conditionals, draws=[np.zeros((9, 3))])
+    with pytest.raises(ValueError, match=r"draws of conditional 1 .* \(9, 2\)"):
+        draws = [np.zeros((9, 3)), np.zeros((9, 3)), np.zeros((9, 2))]
+        answers(background, conditionals, draws=draws)
+    with pytest.raises(ValueError, match="does not drown"):
+        low = cj.karras_sigmas(8, 0.01, 0.1)
+        diagnose(jax.random.key(0), background, conditionals, (300, 3), low)
     with pytest.raises(ValueError, match="at least one conditional"):
         answers(background, [])

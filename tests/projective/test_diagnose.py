@@ -69,6 +69,12 @@ def test_scores_that_are_no_densities_need_a_shape(tmp_path, capsys):
         ("background = 1 / 0", "ZeroDivisionError"),
         ("background = None", "must define conditionals"),
         ("background, conditionals = None, []", "must be a list"),
+        ("background, conditionals = None, {'a': 1}", "must be a list"),
+        ("background, conditionals = None, [1]", "background must be a score"),
+        ("import sys; sys.exit(3)", "SystemExit"),
+        (PARTS + "    shape = 2, 'a'", "shape must be that of one sample"),
+        (PARTS + "    shape = (3,)", "does not take samples of shape (3,)"),
+        (PARTS + "    conditionals = [lambda x, s: x]", "conditional 0 is a plain"),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, capsys, text, message):
@@ -80,9 +86,37 @@ def test_mistakes_end_in_one_line(tmp_path, capsys, text, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_guide_holds_the_file_that_is_tested():
+def test_the_workdir_is_ones_own(tmp_path, capsys):
+    """A page is drawn again over an older one, never over another run."""
+    file = write(tmp_path, PARTS)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text("{}")
+    for workdir, message in [
+        ("", "name a folder"),
+        (file, "is a file"),
+        (tmp_path / "other", "holds another run"),
+    ]:
+        with pytest.raises(SystemExit):
+            run(file, workdir)
+        said = capsys.readouterr().err
+        assert message in said and len(said.splitlines()) == 1
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["config.json"]
+
+
+def test_a_line_needs_no_brackets():
+    assert diagnose.event_shape({"shape": 2}) == (2,)
+
+
+def shown(name):
     guide = Path(__file__).parents[2] / "docs" / "guide" / "diagnose.md"
-    (shown,) = re.findall(
-        r"```python\n# my_parts.py\n(.*?)```", guide.read_text(), re.S
-    )
-    assert shown.strip() == textwrap.dedent(PARTS).strip()
+    (text,) = re.findall(rf"```python\n# {name}\n(.*?)```", guide.read_text(), re.S)
+    return text.strip()
+
+
+def test_the_guide_holds_the_file_that_is_tested():
+    assert shown("my_parts.py") == textwrap.dedent(PARTS).strip()
+
+
+def test_the_scores_of_the_guide_get_a_page(tmp_path, capsys):
+    run(write(tmp_path, shown("my_scores.py")), tmp_path / "run")
+    assert capsys.readouterr().out.count("yes: ") == 2
