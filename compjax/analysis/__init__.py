@@ -15,7 +15,6 @@ from compjax.analysis.certificate import (
     Certificate,
     Weighted,
     certificate,
-    commutation_defect,
     criterion,
     effective_sample_size,
     kl_bound,
@@ -68,6 +67,7 @@ from compjax.analysis.score_blocks import (
 )
 from compjax.analysis.theorems import (
     Features,
+    commutation_defect,
     commutation_kl,
     composition_error,
     equivariance_error,

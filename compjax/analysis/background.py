@@ -108,7 +108,6 @@ def background_report(
         raise ValueError(
             f"asymmetry and ratio must lie in (0, 1), got {asymmetry} and {ratio}."
         )
-    check_sigmas(sigmas)
     sigmas, draws = as_float(sigmas), [as_float(x) for x in draws]
     key_noise, key_pairs = jax.random.split(key)
     keys = jax.random.split(key_noise, 2 * len(conditionals))
@@ -140,6 +139,12 @@ def score_kl(
         sigmas: Decreasing noise levels; what lies below the last positive one is left
             out, and what lies above the first.
 
+    Returns:
+        Nats, of trapezoids in $\log \sigma$.
+
+    Raises:
+        ValueError: If sigmas do not decrease.
+
     Source: De Bruijn's identity; Song et al. 2021 (2101.09258), theorem 2.
 
     Example:
@@ -149,6 +154,7 @@ def score_kl(
         >>> round(float(score_kl(jax.random.key(0), p, q, x, grid)), 1)  # 2^2 / 2
         2.0
     """
+    check_sigmas(sigmas)
     levels = jnp.where(sigmas > 0, sigmas, sigmas[-2])
     return _score_kl(key, p, q, x, levels)
 

@@ -31,6 +31,8 @@ def composed_error(errors: Any, background_error: float, weights: Any = None) ->
     Raises:
         ValueError: If an error is negative or not a number, or the weights do not fit.
 
+    Source: ours; docs/math.md.
+
     Example:
         >>> composed_error([0.1, 0.1, 0.1], 0.05)
         0.4

@@ -36,6 +36,8 @@ def gaussian_kl(p: Gaussian, q: Gaussian) -> float:
     Raises:
         ValueError: If they live on different spaces.
 
+    Source: Kullback and Leibler 1951.
+
     Example:
         >>> import jax.numpy as jnp
         >>> at = lambda m: Gaussian(jnp.full(1, m), jnp.eye(1))
@@ -67,6 +69,8 @@ def gaussian_w2(p: Gaussian, q: Gaussian) -> float:
 
     Raises:
         ValueError: If they live on different spaces.
+
+    Source: Dowson and Landau 1982.
 
     Example:
         >>> import jax.numpy as jnp

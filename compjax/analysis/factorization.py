@@ -134,6 +134,11 @@ def changed_coordinates(
         conditionals: k sets of samples.
         level: In (0, 1).
 
+    Returns:
+        `[k, d]`.
+
+    Source: two-sample Kolmogorov-Smirnov tests; Holm 1979.
+
     Example:
         >>> x = np.random.default_rng(0).standard_normal((200, 2))
         >>> changed_coordinates(x[:100], [x[100:] + [0, 2]], 0.01)
@@ -154,6 +159,8 @@ def holm(p_values: Any) -> np.ndarray:
 
     Returns:
         Values of the same shape: those below a level have that family-wise error.
+
+    Source: Holm 1979.
 
     Example:
         >>> holm(np.array([0.01, 0.04, 0.03])).round(2)

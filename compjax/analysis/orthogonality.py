@@ -100,6 +100,9 @@ def as_features(
         conditionals: k sets of samples.
         features: As for `orthogonality`.
 
+    Returns:
+        k + 1 of them, in double precision.
+
     Raises:
         ValueError: As `orthogonality`.
 

@@ -108,14 +108,18 @@ def find_blocks(strength: Any, threshold: float = 0.1) -> Int[np.ndarray, " d"]:
         `[d]`: i + 1 for the block of conditional i, 0 where none counts.
 
     Raises:
-        ValueError: If strengths are negative, or the threshold is not in (0, 1).
+        ValueError: If strengths are negative or there are none, or the threshold is not
+            in (0, 1).
+
+    Source: ours, for Bradley et al. 2025, definition 5.2.
 
     Example:
         >>> find_blocks(np.array([[2.0, 0.1, 0.0], [0.0, 3.0, 0.1]])).tolist()
         [1, 2, 0]
     """
     strength = np.asarray(strength, float)
-    if strength.ndim != 2 or not (strength >= 0).all() or not 0 < threshold < 1:
+    fits = strength.ndim == 2 and strength.size and (strength >= 0).all()
+    if not fits or not 0 < threshold < 1:
         raise ValueError(
             "find_blocks needs strengths [k, d] that are not negative and a threshold "
             f"in (0, 1), got shape {strength.shape} and {threshold}."

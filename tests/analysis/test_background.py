@@ -115,6 +115,8 @@ def test_bad_input():
     x = jnp.ones((4, 4))
     with pytest.raises(ValueError, match="as many sets of draws"):
         background_report(fresh(), background, conditionals, [x], GRID)
+    with pytest.raises(ValueError, match="must decrease"):
+        score_kl(fresh(), background, background, x, GRID[::-1])
     with pytest.raises(ValueError, match="at least one conditional"):
         background_report(fresh(), background, [], [x], GRID)
     with pytest.raises(ValueError, match="in \\(0, 1\\)"):

@@ -49,6 +49,7 @@ def test_a_bias_is_charged_to_the_scores():
     learned, _ = composition(False, bias=0.5)
     report = book(exact, learned, target)
     assert report.score > 5 * report.noise > report.sampler
+    assert report.total > 5 * report.noise
     # Two coordinates, each off by 0.5 at a variance of 0.1: KL between the two laws.
     assert report.score_kl == pytest.approx(2 * 0.5**2 / 0.1 / 2, rel=0.1)
 

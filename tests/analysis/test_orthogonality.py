@@ -44,16 +44,23 @@ def test_shared_noise_of_the_background_is_no_cosine():
     """64 coordinates, few samples: the naive cosine of orthogonal shifts is large."""
     shift = np.zeros((2, 64))
     shift[0, 0] = shift[1, 1] = 3.0
-    cosines, naive = [], []
+    cosines, naive, middles, lengths = [], [], [], []
     for seed in range(30):
         base = normal(seed, np.zeros(64), 40)
         sets = [normal(seed + 99 * (i + 1), s, 40) for i, s in enumerate(shift)]
-        cosines.append(orthogonality(base, sets, resamples=50).cosines[0, 1])
+        report = orthogonality(base, sets, resamples=50)
+        cosines.append(report.cosines[0, 1])
+        middles.append((report.low + report.high)[0, 1] / 2)
+        lengths.append(report.lengths)
         a, b = (x.mean(0) - base.mean(0) for x in sets)
         naive.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     error = np.std(cosines) / 30**0.5
     assert abs(np.mean(cosines)) < 4 * error
     assert np.mean(naive) > 4 * error
+    # Intervals lie around it, although resamples are twice as noisy; and the noise of
+    # 64 coordinates does not lengthen shifts of 3 to (9 + 2 * 64 / 40) ** 0.5 = 3.5.
+    assert abs(np.mean(middles)) < 4 * error
+    assert abs(np.mean(lengths) - 3) < 4 * np.std(lengths) / 30**0.5
 
 
 def test_a_mean_that_does_not_move_has_no_direction():
