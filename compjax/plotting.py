@@ -57,8 +57,8 @@ def samples(
     return ax
 
 
-COLORS = ("tab:green", "tab:red", "tab:orange", "tab:purple", "tab:blue")
-LINES = ("o-", "s--", "^-.", "D:", "v-")
+COLORS = ("tab:green", "tab:red", "tab:orange", "tab:purple")
+LINES = ("o-", "s--", "^-.", "D:")
 
 
 def length_generalisation(

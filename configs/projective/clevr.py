@@ -18,9 +18,8 @@ def with_models(common: ConfigDict) -> ConfigDict:
     config.models = ConfigDict()
     config.models.background = changed("background")  # empty scenes
     config.models.single = changed("single")  # one object; null withholds its place
+    config.models.single.data.empty = 0.1  # or none: the background, in one network
     config.models.cluttered = changed("cluttered")  # one to five, the place of one
-    config.models.shared = changed("single")  # one object or none, in one network
-    config.models.shared.data.empty = 0.1
     config.models.colored = changed("colored")  # one object and its colour
 
     config.sample = ConfigDict()
@@ -30,7 +29,7 @@ def with_models(common: ConfigDict) -> ConfigDict:
     config.sample.steps = 32  # of Heun's method
     config.sample.sigma_min = 0.002  # last noise level before 0
     config.sample.sigma_max = 80.0  # first noise level
-    config.sample.spacing = 2.0  # of the nine places, in world units
+    config.sample.spacing = 2.9  # of the nine places; objects stand within 3 of 0
     config.sample.window = 0.15  # radius of a place's window, as part of the width
     return config
 

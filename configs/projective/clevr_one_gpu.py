@@ -3,7 +3,7 @@
 Command:   python -m experiments.projective.clevr
            --config=configs/projective/clevr_one_gpu.py --workdir=runs/clevr_64
 Hardware:  one GPU with 80 GB; with 24 GB add --config.common.train.accumulate=4
-Expected:  five networks, each 20 000 updates of 256 images (meant for less than 25
+Expected:  four networks, each 20 000 updates of 256 images (meant for less than 25
            minutes of an H200).  Not run yet: awaits a GPU.
 """
 
@@ -16,5 +16,5 @@ from configs.train import one_gpu
 def get_config() -> ConfigDict:
     """EDM2's XS at 64 x 64."""
     common = one_gpu.get_config()
-    common.data.empty = 0.0  # but for the shared network
+    common.data.empty = 0.0  # but for the network of one object
     return with_models(common)

@@ -61,19 +61,20 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {
-    "A": Setting("A: empty background", "single", "background"),
+    "A": Setting("A: empty background", "single", scenes.empty),
     "B": Setting("B: unconditional background", "single", scenes.null),
     "C": Setting("C: cluttered background", "cluttered", scenes.null),
-    "D": Setting("D: empty, one network", "shared", scenes.empty),
-    "E": Setting("E: empty, in windows", "single", "background", reach=in_windows),
+    "D": Setting("D: A in windows", "single", scenes.empty, reach=in_windows),
+    "A2": Setting("A, two networks", "single", "background"),
     "C2": Setting("C, weight 2", "cluttered", scenes.null, 2.0),
     "C4": Setting("C, weight 4", "cluttered", scenes.null, 4.0),
     "C7.5": Setting("C, weight 7.5", "cluttered", scenes.null, 7.5),
 }
-"""A, B and C are those of Bradley et al. 2025, figure 3, and D and E are ours; C with
-larger weights is how Liu et al. 2022 sample."""
+"""A, B and C are those of Bradley et al. 2025, figure 3; whether their empty background
+is a network of its own, as in A2, is not known.  D is ours.  C with larger weights is
+how Liu et al. 2022 sample."""
 
-MODELS = ("background", "single", "cluttered", "shared")
+MODELS = ("background", "single", "cluttered")
 
 
 def main(config: ConfigDict, workdir: Path) -> None:

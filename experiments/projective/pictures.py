@@ -12,7 +12,7 @@ Rows = Sequence[Mapping[str, Any]]
 Load = Callable[[str, int], np.ndarray]
 """`(key of a setting, k) -> images`."""
 
-MAIN = "ABCDE"
+MAIN = "ABCD"
 """The settings that are shown together."""
 
 

@@ -112,7 +112,7 @@ def objects(found: Mapping[str, Any]) -> list[list[str]]:
 
 def strength(found: Mapping[str, Any]) -> list[list[str]]:
     """Strength of what was asked for, as a share of that of true renders."""
-    rows = _by_k(found, lambda row: f"{row['strength']:.2f}", "ABCDE")
+    rows = _by_k(found, lambda row: f"{row['strength']:.2f}", "ABCD")
     return [*rows, ["1/k", *(f"{1 / int(k):.2f}" for k in rows[0][1:])]]
 
 
@@ -123,7 +123,7 @@ def elsewhere(found: Mapping[str, Any]) -> list[list[str]]:
         lambda row: (
             f"{_percent(row['unrequested'])} ({_percent(row['unrequested_at_0'])})"
         ),
-        "ABCDE",
+        "ABCD",
     )
 
 

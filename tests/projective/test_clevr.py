@@ -80,7 +80,7 @@ def test_b_is_a_with_one_request_and_with_no_more(requests, random_models, k):
 def test_weights_of_zero_leave_the_background(requests, random_models):
     config, asked = requests
     x = jax.random.normal(jax.random.key(8), (2, 16, 16, 3))
-    setting = clevr.SETTINGS["A"]
+    setting = clevr.SETTINGS["A2"]
     composed = clevr.compose(config, random_models, setting, asked, slice(0, 2), 0)
     nothing = scenes.empty(asked.conditions(slice(0, 1))[0])
     alone = cj.condition(random_models["background"].network, nothing)
@@ -103,7 +103,7 @@ def test_windows_are_a_partition_and_leave_nothing_to_correct(requests, random_m
         0.7,
     )
     # V is a difference of two sums, each of which rounds relative to its size.
-    assert jnp.abs(value("E")).max() < 1e-4 * jnp.abs(value("A")).max()
+    assert jnp.abs(value("D")).max() < 1e-4 * jnp.abs(value("A")).max()
 
 
 def test_every_image_asks_for_the_nine_places_in_an_order_of_its_own(requests):
@@ -142,7 +142,7 @@ def test_every_scale_has_networks_for_its_datasets(module):
         objects = run.stream.recipe.min_objects, run.stream.recipe.max_objects
         counts = {"background": (0, 0), "cluttered": (1, 5)}
         assert objects == counts.get(name, (1, 1))
-        assert (of_model.data.empty > 0) == (name == "shared")
+        assert (of_model.data.empty > 0) == (name == "single")
         if name == "colored":
             assert condition.shape[1:] == (9,)
 
