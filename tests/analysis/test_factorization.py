@@ -56,7 +56,15 @@ def test_false_alarms_are_as_rare_as_they_say():
     assert alarms <= 5
 
 
-@pytest.mark.parametrize("fault", ["shear", "overlap", "dependence", "outside"])
+FAULTS = ["shear", "overlap", "dependence", "outside", "background"]
+
+
+def ranked_like(values, others):
+    """The same values, in the order of others: dependence with margins as they were."""
+    return np.sort(values)[np.argsort(np.argsort(others))]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_each_broken_clause_is_found(fault):
     base, first, second = draw(example())
     if fault == "shear":  # block 2 leaks into coordinate 0: both conditionals change it
@@ -65,12 +73,12 @@ def test_each_broken_clause_is_found(fault):
         )
     if fault == "overlap":
         second = second + np.array([1.0, 0.0, 0.0, 0.0])
-    if fault == "dependence":  # of M_1 and the rest under p_1, margins as they were
-        order = np.argsort(first[:, 3])
-        first[:, 3] = first[order[np.argsort(np.argsort(first[:, 0]))], 3]
+    if fault == "dependence":  # of M_1 and the rest under p_1
+        first[:, 3] = ranked_like(first[:, 3], first[:, 0])
     if fault == "outside":  # margins of p_b off the block, but not its joint law there
-        order = np.argsort(second[:, 3])
-        second[:, 3] = second[order[np.argsort(np.argsort(second[:, 0]))], 3]
+        second[:, 3] = ranked_like(second[:, 3], second[:, 0])
+    if fault == "background":  # M_1 and M_2 depend on each other under p_b
+        base[:, 2] = ranked_like(base[:, 2], base[:, 0])
     sets = [first, second]
     report = factorization(fresh(), base, sets, level=0.05, most=200)
     assert not report.factorized
@@ -80,6 +88,12 @@ def test_each_broken_clause_is_found(fault):
         assert holm(report.dependence)[1] < each
     if fault == "outside":
         assert holm(report.outside)[1] < each
+    if fault == "background":
+        # No shuffle comes as far; twice that, for block 0 is compared with 1 and 2, and
+        # 1 with 2.  As many shuffles as three sets need after Holm, and as many again.
+        smallest = 1 / (1 + np.ceil(2 * 3 / each))
+        assert report.dependence[0] == pytest.approx(2 * smallest)
+        assert holm(report.dependence)[0] < each
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
