@@ -108,8 +108,9 @@ def diagnose(
 
     Raises:
         ValueError: If there is no conditional, a part does not take samples of that
-            shape, there is not one set of draws for every part, the first noise level
-            does not drown the data, or as the single diagnostics.
+            shape, there is not one set of draws for every part, samples are not
+            finite, the first noise level does not drown the data, or as the single
+            diagnostics.
 
     Source: Ours.
 
@@ -141,6 +142,9 @@ def diagnose(
         draws = _draw(key_draws, (background, *conditionals), shape, sigmas)
     draws = tuple(as_float(x) for x in draws)
     flat = [np.asarray(x).reshape(len(x), -1) for x in draws]
+    for name, x in zip(scores, flat, strict=True):
+        if not np.isfinite(x).all():
+            raise ValueError(f"Samples of {name} are not finite: look at its score.")
     # Noise as large as the data: where scores see all of it, and are learned well.
     sigma = float(np.sqrt(np.mean([x.var(0).mean() for x in flat])))
     if not float(sigmas[0]) > sigma:
