@@ -258,8 +258,9 @@ def _projective(d: Diagnosis, weights: Any) -> Finding:
         f"On scores, at noise {d.sigma:.2g}: differences overlap by {overlap:.1%}, "
         f"scores look across blocks by {leak:.1%} (up to {CROSSING:.0%} passes).  On "
         f"samples: two conditionals share up to {shared} changed coordinates, the "
-        f"smallest p-value of independent blocks is {tests.dependence.min():.2g}, the "
-        f"largest |cosine| of mean shifts {cosine:.2f}."
+        f"smallest p-value of independent blocks is {tests.dependence.min():.2g} (all "
+        f"tests together err at level {tests.level:.2g}), the largest |cosine| of mean "
+        f"shifts {cosine:.2f}."
     )
     if tests.factorized and not coupled and unit:
         answer, advice = "yes", "Every condition keeps its own block (theorem 5.3)."
@@ -293,7 +294,7 @@ def _mixture(d: Diagnosis) -> Finding:
     held = ", ".join(map(str, np.flatnonzero(b.contained)))
     lowest = np.exp(b.log_ratio[~np.eye(k, dtype=bool)].min())
     numbers = (
-        f"It contains {f'conditionals {held}' if held else 'no conditional'}; where "
+        f"It contains {f'conditional {held}' if held else 'no conditional'}; where "
         f"one holds, another is at least {lowest:.2g} times as likely as elsewhere in "
         f"it (1 if independent, 0 if they exclude each other)."
     )
