@@ -208,6 +208,16 @@ def test_an_exact_composition_has_the_certificate_of_one():
     assert report.effective_sample_size > 1 - 1e-5
 
 
+def test_weights_are_trapezoids_and_the_last_step_is_a_rectangle():
+    """Shifts of 1 and 2 along one axis: V = 2 / (1 + sigma^2)^2 everywhere."""
+    at = lambda m: cj.densities.Gaussian(jnp.array([m, 0.0]), jnp.eye(2))
+    composed, grid = cj.compose(at(0.0), at(1.0), at(2.0)), np.array([4.0, 2.0, 1.0, 0])
+    report = certificate(jax.random.key(0), composed, (4, 2), grid)
+    v = 2 / (1 + grid**2) ** 2
+    expected = 12 * (v[0] + v[1]) / 2 + 3 * (v[1] + v[2]) / 2 + v[2]
+    np.testing.assert_allclose(report.log_weights, expected, rtol=1e-4)
+
+
 @settings(max_examples=10)
 @given(st.floats(0.5, 1.5))
 def test_the_certificate_grows_with_the_shear(shear):
