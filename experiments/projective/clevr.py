@@ -24,7 +24,7 @@ import compjax as cj
 from compjax import analysis, scenes, training
 from experiments import launch, results
 from experiments.projective import pictures
-from experiments.projective.models import Model, trained
+from experiments.projective.models import Model, sample_images, trained
 from experiments.projective.places import PLACES, Requests, draw_requests, strength
 from experiments.projective.windows import Windowed, windows
 
@@ -160,25 +160,8 @@ def sample_cell(
     seed: int,
 ) -> np.ndarray:
     """Images `[n, h, w, 3]`, as bytes, that were asked for the first k requests."""
-    s, model = config.sample, models[setting.model]
-    sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)
-    parts = []
-    for begin in range(0, s.images, s.together):
-        some = slice(begin, begin + s.together)
-        composed = compose(config, models, setting, requests, some, k)
-        n = len(requests.xy[some])
-        # The same noise for every setting and k: they differ in nothing else.
-        key = jax.random.fold_in(jax.random.key(config.seed + 1), seed)
-        x, _ = cj.sample(
-            jax.random.fold_in(key, begin),
-            composed,
-            cj.samplers.Heun(),
-            (n, *model.stream.size, 3),
-            sigmas,
-            sharding=training.over_batch(training.make_mesh(n)),
-        )
-        parts.append(np.asarray(model.stream.images(x)))
-    return np.round(255 * np.concatenate(parts)).astype(np.uint8)
+    ask = lambda some: compose(config, models, setting, requests, some, k)
+    return sample_images(config, models[setting.model].stream, ask, seed)
 
 
 CERTIFIED = (2, 5, 9)

@@ -24,7 +24,7 @@ import compjax as cj
 from compjax import datasets, scenes, training
 from experiments import launch, results
 from experiments.projective.clevr import FREE, check
-from experiments.projective.models import Model, trained
+from experiments.projective.models import Model, sample_images, trained
 
 YELLOW = scenes.COLORS.index("yellow")
 CHANNELS = ("tab:red", "tab:green", "tab:blue")
@@ -85,28 +85,14 @@ def sample_pair(
     config: ConfigDict, models: dict[str, Model], color: int, seed: int
 ) -> np.ndarray:
     """Images of yellow composed with a colour over the empty scene, as bytes."""
-    s, model, ground = config.sample, models["colored"], models["background"]
-    key = jax.random.fold_in(jax.random.key(config.seed + 1), seed)
-    nothing = jax.eval_shape(ground.stream, key)[1]
+    model, ground = models["colored"], models["background"]
+    nothing = jax.eval_shape(ground.stream, jax.random.key(0))[1]
     nothing = jnp.zeros((1, *nothing.shape[1:]), nothing.dtype)
     pair = scenes.colors(jnp.array([[YELLOW], [color]]))[:, None]
     composed = cj.compose_conditions(
         model.network, cj.condition(ground.network, nothing), pair
     )
-    sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)
-    parts = []
-    for begin in range(0, s.images, s.together):
-        n = min(s.together, s.images - begin)
-        x, _ = cj.sample(
-            jax.random.fold_in(key, begin),
-            composed,
-            cj.samplers.Heun(),
-            (n, *model.stream.size, 3),
-            sigmas,
-            sharding=training.over_batch(training.make_mesh(n)),
-        )
-        parts.append(np.asarray(model.stream.images(x)))
-    return np.round(255 * np.concatenate(parts)).astype(np.uint8)
+    return sample_images(config, model.stream, lambda _: composed, seed)
 
 
 def scene_of(stream: datasets.Stream, key: Any, pair: tuple[int, ...]) -> scenes.Scene:

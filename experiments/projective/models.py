@@ -1,14 +1,15 @@
-"""The networks of an experiment: one a dataset, trained where they are not yet."""
+"""The networks of an experiment, trained where they are not yet, and their samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 import compjax as cj
-from compjax import datasets
+from compjax import datasets, training
 from experiments import evaluators, train
 
 
@@ -46,6 +47,40 @@ def trained(
             "experiments.train, and start it when they are finished."
         )
     return {name: _trained(config, workdir, name, seed) for name in names}
+
+
+def sample_images(
+    config: ConfigDict,
+    stream: datasets.Stream,
+    ask: Callable[[slice], Any],
+    seed: int,
+) -> np.ndarray:
+    """Images `[n, h, w, 3]` of a composition, as bytes.
+
+    Whatever is composed, the noise is the same: compositions differ in nothing else.
+
+    Args:
+        config: With `sample`, which says how many and how.
+        stream: Turns data into images.
+        ask: The composition for some of the images.
+        seed: Of the training.
+    """
+    s = config.sample
+    key = jax.random.fold_in(jax.random.key(config.seed + 1), seed)
+    sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)
+    parts = []
+    for begin in range(0, s.images, s.together):
+        n = min(s.together, s.images - begin)
+        x, _ = cj.sample(
+            jax.random.fold_in(key, begin),
+            ask(slice(begin, begin + n)),
+            cj.samplers.Heun(),
+            (n, *stream.size, 3),
+            sigmas,
+            sharding=training.over_batch(training.make_mesh(n)),
+        )
+        parts.append(np.asarray(stream.images(x)))
+    return np.round(255 * np.concatenate(parts)).astype(np.uint8)
 
 
 def model_config(config: ConfigDict, name: str, seed: int) -> ConfigDict:
