@@ -188,13 +188,15 @@ def certify_all(
     s = config.sample
     n = min(s.images, s.together)
     sigmas = cj.karras_sigmas(2 * s.steps, s.sigma_min, s.sigma_max)
+    mesh = training.make_mesh(n)
     for key, k in launch.progress(missing, f"seed {seed}: certifying"):
+        composed = compose(config, models, SETTINGS[key], requests, slice(0, 1), k)
         found = analysis.certificate(
             jax.random.fold_in(jax.random.key(config.seed + 2), seed),
-            compose(config, models, SETTINGS[key], requests, slice(0, 1), k),
+            jax.device_put(composed, training.everywhere(mesh)),
             (n, *stream.size, 3),
             sigmas,
-            sharding=training.over_batch(training.make_mesh(n)),
+            sharding=training.over_batch(mesh),
         )
         file = wanted[key, k]
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -71,13 +71,14 @@ def sample_images(
     parts = []
     for begin in range(0, s.images, s.together):
         n = min(s.together, s.images - begin)
+        mesh = training.make_mesh(n)  # not that of the training, whose batch differs
         x, _ = cj.sample(
             jax.random.fold_in(key, begin),
-            ask(slice(begin, begin + n)),
+            jax.device_put(ask(slice(begin, begin + n)), training.everywhere(mesh)),
             cj.samplers.Heun(),
             (n, *stream.size, 3),
             sigmas,
-            sharding=training.over_batch(training.make_mesh(n)),
+            sharding=training.over_batch(mesh),
         )
         parts.append(np.asarray(stream.images(x)))
     return np.round(255 * np.concatenate(parts)).astype(np.uint8)

@@ -110,13 +110,14 @@ def weights(rows: Rows) -> Any:
             )
         told = [row for row in mine if "v_integral" in row]
         values = [row["v_integral"] for row in told]
-        axes[2].semilogy([row["k"] for row in told], values, style, label=label)
+        axes[2].plot([row["k"] for row in told], values, style, label=label)
     axes[0].set(ylabel="requests met, corrected", title="C over its own background")
     axes[2].set(ylabel=r"$\int sd(V)\,d\sigma^2$", title="what diffusion does not see")
     axes[1].set(ylabel="objects that nobody asked for", title="and what comes along")
     for ax in axes:
         ax.set(xlabel="requested objects k", xticks=k)
         ax.grid(alpha=0.3)
+    axes[2].set_yscale("symlog", linthresh=1.0)
     axes[0].legend(fontsize=8)
     return figure
 

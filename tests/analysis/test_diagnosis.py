@@ -6,6 +6,8 @@ import pytest
 import compjax as cj
 from compjax.analysis import diagnose
 
+pytestmark = pytest.mark.slow  # all of them together
+
 GRID = cj.karras_sigmas(40, 0.02, 40.0)
 
 

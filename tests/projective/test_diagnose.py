@@ -9,6 +9,8 @@ import pytest
 
 from experiments.projective import diagnose
 
+pytestmark = pytest.mark.slow  # all of them together
+
 PARTS = """
     import jax.numpy as jnp
     import compjax as cj

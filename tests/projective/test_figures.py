@@ -16,6 +16,8 @@ from experiments.projective import (
     sprite_world,
 )
 
+pytestmark = pytest.mark.slow  # all of them together
+
 matplotlib.use("Agg")
 
 

@@ -11,6 +11,8 @@ from configs.projective import ledger as ledger_config
 from configs.projective import prediction as prediction_config
 from experiments.projective import certificate, family, ledger, prediction
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 def small(module, **changes):
     config = module.get_config()
