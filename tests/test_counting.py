@@ -182,3 +182,17 @@ def test_training_seeds_are_checked():
         tally(images, images, requested, 3.0, training_seeds=[0, 0, 0, 1])
     with pytest.raises(ValueError, match="as many requests"):
         extra_objects(images, requested[:2], 3.0)
+
+
+def test_chance_is_scored_elsewhere_if_places_are_given():
+    """All images ask for one place and show it: only other places tell chance."""
+    requested = np.full((4, 1, 2), 10.0)
+    elsewhere = requested + np.array([0, 0, 50, 50.0])[:, None, None]
+    score = lambda **given: tally(
+        list(requested), list(requested), requested, 3.0, **given
+    )
+    assert score().chance == 1 and score().corrected is None
+    row = score(elsewhere=elsewhere)
+    assert row.chance == 0.5 and row.corrected == 1
+    with pytest.raises(ValueError, match=r"elsewhere has shape \(3, 1, 2\): give \[4"):
+        score(elsewhere=elsewhere[:3])

@@ -237,7 +237,7 @@ def _whole(path: Path) -> Iterator[None]:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError):
         raise  # there is no room for it: this says nothing about the file
-    except Exception as error:
+    except Exception as error:  # a damaged file can raise anything
         raise ValueError(
             f"The snapshot {path} is damaged ({brief(error)}): put back a copy of it, "
             "or move it away and reconstruct from the others."

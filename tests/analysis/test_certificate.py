@@ -39,7 +39,7 @@ def heat_remainder(composition, x, sigma):
     return jax.vmap(at)(x)
 
 
-@given(
+weighted_mixtures = given(
     strategies.gaussian_mixtures(),
     strategies.gaussian_mixtures(),
     strategies.gaussian_mixtures(),
@@ -47,6 +47,9 @@ def heat_remainder(composition, x, sigma):
     strategies.points(),
     strategies.noise_levels(0.5, 5.0),
 )
+
+
+@weighted_mixtures
 def test_it_is_what_the_heat_equation_leaves(b, p, q, weights, x, sigma):
     composed = cj.compose(b, p, q, weights=weights)
     # Second derivatives are of order w s^2 with s up to some tens; float32 of their
@@ -57,14 +60,7 @@ def test_it_is_what_the_heat_equation_leaves(b, p, q, weights, x, sigma):
     np.testing.assert_allclose(actual / scale, expected / scale, atol=1e-4)
 
 
-@given(
-    strategies.gaussian_mixtures(),
-    strategies.gaussian_mixtures(),
-    strategies.gaussian_mixtures(),
-    strategies.weights(2),
-    strategies.points(),
-    strategies.noise_levels(0.5, 5.0),
-)
+@weighted_mixtures
 def test_any_part_may_be_called_the_background(b, p, q, weights, x, sigma):
     composed = cj.compose(b, p, q, weights=weights)
     first = jnp.array([1 - weights.sum(), *weights])
