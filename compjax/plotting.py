@@ -62,7 +62,10 @@ LINES = ("o-", "s--", "^-.", "D:")
 
 
 def length_generalisation(
-    rows: Sequence[Mapping[str, Any]], images: Mapping[str, Any], example: int = 0
+    rows: Sequence[Mapping[str, Any]],
+    images: Mapping[str, Any],
+    example: int = 0,
+    title: str = "Asked for in the circles; training saw at most one object",
 ) -> Any:
     """Samples by setting and number of requests, beside the corrected rate of hits.
 
@@ -71,6 +74,7 @@ def length_generalisation(
         images: `"setting/k"` and `"true renders/k"`, `[n, h, w, 3]` bytes, and
             `"requests"`, `[n, K, 2]` pixels.
         example: Which of the n to show.
+        title: Above the images.
 
     Returns:
         The matplotlib figure.
@@ -104,11 +108,8 @@ def length_generalisation(
     grid = left.subplots(len(names), len(ks), squeeze=False)
     for name, line in zip(names, grid, strict=True):
         for k, ax in zip(ks, line, strict=True):
-            ax.imshow(images[f"{name}/{k}"][example], interpolation="bicubic")
-            # Pixel coordinates count from corners, imshow's from the first centre.
-            xy = np.asarray(images["requests"])[example, :k] - 0.5
-            ax.plot(*xy.T, "o", ms=19, mfc="none", mec="white", mew=0.6, alpha=0.8)
-            ax.set(xticks=[], yticks=[])
+            xy = np.asarray(images["requests"])[example, :k]
+            requested(ax, images[f"{name}/{k}"][example], xy)
             if name == names[0]:
                 ax.set_title(f"k = {k}", fontsize=11)
         color = "black" if name == names[0] else COLORS[names.index(name) - 1]
@@ -120,7 +121,7 @@ def length_generalisation(
             fontsize=10,
             color=color,
         )
-    left.suptitle("Asked for in the circles; training saw at most one object")
+    left.suptitle(title)
 
     ax = right.subplots()
     for setting, color, style in zip(settings, COLORS, LINES, strict=False):
@@ -141,6 +142,32 @@ def length_generalisation(
     ax.grid(alpha=0.3)
     ax.legend(fontsize=9, loc="center right", bbox_to_anchor=(1.0, 0.62))
     return figure
+
+
+def requested(ax: Any, image: np.ndarray, xy: Float[np.ndarray, "k 2"]) -> None:
+    """An image, with a circle around every place where an object was asked for.
+
+    Args:
+        ax: Axes to draw on.
+        image: `[h, w, 3]`, floats in [0, 1] or bytes.
+        xy: `[k, 2]`, in pixels from the image's corner.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = Figure().subplots()
+        >>> requested(ax, np.zeros((8, 8, 3)), np.array([[2.0, 3.0], [6.0, 5.0]]))
+        >>> len(ax.patches)
+        2
+    """
+    from matplotlib.patches import Circle
+
+    ax.imshow(image, interpolation="bicubic")
+    radius = 0.12 * image.shape[1]  # that of a large object, and a little more
+    for center in xy - 0.5:  # imshow counts pixels from the centre of the first
+        ax.add_patch(
+            Circle(tuple(center), radius, fill=False, color="white", lw=0.6, alpha=0.8)
+        )
+    ax.set(xticks=[], yticks=[])
 
 
 def image_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Any:

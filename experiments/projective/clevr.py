@@ -24,7 +24,7 @@ import compjax as cj
 from compjax import analysis, scenes, training
 from experiments import launch, results
 from experiments.projective import pictures
-from experiments.projective.models import Model, sample_images, trained
+from experiments.projective.models import Model, images_seen, sample_images, trained
 from experiments.projective.places import PLACES, Requests, draw_requests, strength
 from experiments.projective.windows import Windowed, windows
 
@@ -99,6 +99,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     numbers = {
         "rows": rows,
         "stages": {name: round(seconds, 1) for name, seconds in stages.items()},
+        "images_seen": images_seen(config, MODELS),
         **results.provenance(config.seed, started),
     }
     training.write_json(workdir / "results.json", numbers)

@@ -24,9 +24,10 @@ import compjax as cj
 from compjax import datasets, scenes, training
 from experiments import launch, results
 from experiments.projective.clevr import FREE, check
-from experiments.projective.models import Model, sample_images, trained
+from experiments.projective.models import Model, images_seen, sample_images, trained
 
 YELLOW = scenes.COLORS.index("yellow")
+MODELS = ("background", "colored")
 CHANNELS = ("tab:red", "tab:green", "tab:blue")
 
 
@@ -36,13 +37,17 @@ def main(config: ConfigDict, workdir: Path) -> None:
     started = time.monotonic()
     workdir = training.open_workdir(workdir, config.to_dict(), free=FREE)
     for seed in config.seeds:
-        models = trained(config, workdir, ("background", "colored"), seed)
+        models = trained(config, workdir, MODELS, seed)
         sample_all(config, workdir, models, seed)
     stream = models["colored"].stream
     renders = np.stack([true_pairs(config, stream, c) for c in colors()])
     shifts = color_shifts(config, stream)
     rows = [row(config, workdir, color, renders[color], shifts) for color in colors()]
-    numbers = {"rows": rows, **results.provenance(config.seed, started)}
+    numbers = {
+        "rows": rows,
+        "images_seen": images_seen(config, MODELS),
+        **results.provenance(config.seed, started),
+    }
     training.write_json(workdir / "results.json", numbers)
     images = {c: samples(config, workdir, c) for c in colors()}
     figure = draw(rows, images, shifts)

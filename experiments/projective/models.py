@@ -84,6 +84,15 @@ def sample_images(
     return np.round(255 * np.concatenate(parts)).astype(np.uint8)
 
 
+def images_seen(config: ConfigDict, names: Sequence[str]) -> dict[str, int]:
+    """Noisy images that each of these networks is trained on."""
+    runs = {name: model_config(config, name, 0) for name in names}
+    return {
+        name: run.train.steps * run.data.batch * run.train.noise_draws
+        for name, run in runs.items()
+    }
+
+
 def model_config(config: ConfigDict, name: str, seed: int) -> ConfigDict:
     """The configuration that `experiments.train` has for a model."""
     of_model = config.common.copy_and_resolve_references()

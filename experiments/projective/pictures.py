@@ -46,7 +46,8 @@ def figure_3(rows: Rows, load: Load, renders: Load, xy: np.ndarray) -> Any:
     }
     ks = {row["k"] for row in main}
     images |= {f"true renders/{k}": renders("", k) for k in ks}
-    return plotting.length_generalisation(main, {**images, "requests": xy})
+    title = "Asked for in the circles; training saw one object, for C at most five"
+    return plotting.length_generalisation(main, {**images, "requests": xy}, title=title)
 
 
 def figure_2(load: Load, xy: np.ndarray, examples: int = 8) -> Any:
@@ -55,9 +56,7 @@ def figure_2(load: Load, xy: np.ndarray, examples: int = 8) -> Any:
     grid = figure.subplots(4, examples, squeeze=False)
     for k, line in enumerate(grid, start=1):
         for i, (image, ax) in enumerate(zip(load("A", k), line, strict=False)):
-            ax.imshow(image, interpolation="bicubic")
-            ax.plot(*(xy[i, :k] - 0.5).T, "o", ms=13, mfc="none", mec="white", mew=0.6)
-            ax.set(xticks=[], yticks=[])
+            plotting.requested(ax, image, xy[i, :k])
         line[0].set_ylabel(f"k = {k}", rotation=0, ha="right", va="center")
     figure.suptitle("A: one-object models composed; asked for in the circles")
     return figure

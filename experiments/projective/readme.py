@@ -178,6 +178,21 @@ def provenance(found: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def training(found: Mapping[str, Any]) -> list[list[str]]:
+    """What networks were trained on, and how many of them and of samples there are."""
+    rows = [["result", "network", "noisy images seen", "training seeds", "samples"]]
+    for name, one in found.items():
+        if "images_seen" not in one:
+            continue
+        row = one["rows"][0]
+        counts = (str(row["training_seeds"]), str(row["images"]))
+        rows += [
+            [name, network, str(number), *counts]
+            for network, number in one["images_seen"].items()
+        ]
+    return rows
+
+
 TABLES = {
     table.__name__: table
     for table in (
@@ -190,6 +205,7 @@ TABLES = {
         provenance,
         requests,
         strength,
+        training,
         uncorrected,
     )
 }
