@@ -10,6 +10,7 @@ where it was stopped.
 
 import functools
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +39,8 @@ def everywhere(composition: Any, places: np.ndarray, config: ConfigDict) -> Any:
 def in_windows(composition: Any, places: np.ndarray, config: ConfigDict) -> Any:
     """The composition with a window of its own for every condition."""
     side = config.common.data.size
-    radius = config.sample.window * side
-    return Windowed(composition, windows(places, (side, side), radius))
+    own = windows(places, (side, side), config.sample.window * side)
+    return Windowed(composition, own[: len(composition.weights)])
 
 
 class Setting(NamedTuple):
@@ -235,17 +236,20 @@ def compose(
 ) -> Any:
     """The composition of the first k requests of some images.
 
-    The others have weight 0, so that one compiled program serves every k.
+    Some others have weight 0: they fill the last call of the network, so that one
+    compiled program serves all k of as many calls.
     """
-    network, conditions = models[setting.model].network, requests.conditions(some)
+    chunk = config.sample.chunk
+    asked = min(PLACES, chunk * math.ceil((k + 1) / chunk) - 1) or 1
+    network = models[setting.model].network
+    conditions = requests.conditions(some)[:asked]
     like = conditions[0]
     if isinstance(setting.background, str):
         nothing = scenes.empty(like[:1])
         background = cj.condition(models[setting.background].network, nothing)
     else:
         background = setting.background(like[:1])
-    weights = setting.weight * (jnp.arange(PLACES) < k)
-    chunk = config.sample.chunk if config.sample.chunk < PLACES + 1 else None
+    weights = setting.weight * (jnp.arange(asked) < k)
     composition = cj.compose_conditions(
         network, background, conditions, weights, chunk=chunk
     )
