@@ -272,16 +272,7 @@ def certificate(
     x, info = sample(
         key, composition, weighted, shape, sigmas, start=start, sharding=sharding
     )
-    log_weights, deviation, integral = _integrate(info.criterion, sigmas)
-    return Certificate(
-        x,
-        log_weights,
-        sigmas[:-1],
-        deviation,
-        integral,
-        effective_sample_size(log_weights),
-        kl_bound(log_weights),
-    )
+    return Certificate(x, *_summary(info.criterion, sigmas))
 
 
 def _check_population(composition: Any, sigmas: Array) -> None:
@@ -306,16 +297,25 @@ def _conditions(composition: Any) -> list[Array]:
 
 
 @jax.jit
-def _integrate(values: Array, sigmas: Array) -> tuple[Array, Array, Array]:
-    """Log-weights, deviations, and their integral, of V `[n, b]` on a grid `[n + 1]`.
+def _summary(values: Array, sigmas: Array) -> tuple[Array, ...]:
+    """What a certificate says beside its samples, of V `[n, b]` on a grid `[n + 1]`.
 
-    Trapezoids, but for the last step, at whose end nothing was evaluated.
+    Trapezoids, but for the last step, at whose end nothing was evaluated.  One program,
+    because devices of a CPU can deadlock where the reductions of several are under way.
     """
     steps = -jnp.diff(sigmas**2)
     shares = (steps + jnp.concatenate([jnp.zeros(1), steps[:-1]])) / 2
     shares = shares.at[-1].add(steps[-1] / 2)
     deviation = values.std(1)
-    return shares @ values, deviation, shares @ deviation
+    log_weights = shares @ values
+    return (
+        log_weights,
+        sigmas[:-1],
+        deviation,
+        shares @ deviation,
+        effective_sample_size(log_weights),
+        kl_bound(log_weights),
+    )
 
 
 def effective_sample_size(log_weights: Any) -> Float[Array, ""]:
