@@ -20,7 +20,8 @@ def with_models(common: ConfigDict) -> ConfigDict:
     config.models.single = changed("single")  # one object; null withholds its place
     config.models.single.data.empty = 0.1  # or none: the background, in one network
     config.models.cluttered = changed("cluttered")  # one to five, the place of one
-    config.models.colored = changed("colored")  # one object and its colour
+    config.models.colored = changed("colored")  # one object and its colour, or none
+    config.models.colored.data.empty = 0.1
 
     config.sample = ConfigDict()
     config.sample.images = 256  # for every training seed, setting and k

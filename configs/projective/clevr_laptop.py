@@ -61,6 +61,11 @@ def get_config() -> ConfigDict:
     config.models.cluttered.train.noise_draws = 4
     config.models.cluttered.train.steps = 2500
     config.models.colored.data.label = ""
+    config.models.colored.data.empty = 0.2
+    config.models.colored.network = ConfigDict(  # a colour says nothing of the place
+        {"channel_mult": (1, 1, 1), "num_blocks": 0}
+    )
+    config.models.colored.train.steps = 3000
     config.sample.images = 64
     config.sample.chunk = 2  # small batches stay in a CPU's cache
     config.sample.steps = 12

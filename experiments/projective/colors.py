@@ -27,7 +27,7 @@ from experiments.projective.clevr import FREE, check
 from experiments.projective.models import Model, images_seen, sample_images, trained
 
 YELLOW = scenes.COLORS.index("yellow")
-MODELS = ("background", "colored")
+MODELS = ("colored",)
 CHANNELS = ("tab:red", "tab:green", "tab:blue")
 
 
@@ -90,13 +90,9 @@ def sample_pair(
     config: ConfigDict, models: dict[str, Model], color: int, seed: int
 ) -> np.ndarray:
     """Images of yellow composed with a colour over the empty scene, as bytes."""
-    model, ground = models["colored"], models["background"]
-    nothing = jax.eval_shape(ground.stream, jax.random.key(0))[1]
-    nothing = jnp.zeros((1, *nothing.shape[1:]), nothing.dtype)
+    model = models["colored"]
     pair = scenes.colors(jnp.array([[YELLOW], [color]]))[:, None]
-    composed = cj.compose_conditions(
-        model.network, cj.condition(ground.network, nothing), pair
-    )
+    composed = cj.compose_conditions(model.network, scenes.empty(pair[0]), pair)
     return sample_images(config, model.stream, lambda _: composed, seed)
 
 

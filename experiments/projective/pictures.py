@@ -86,7 +86,7 @@ def strengths(rows: Rows) -> Any:
     right.set(
         xlabel="requested objects k",
         ylabel="share of the other places that hold an object",
-        title="C keeps its clutter (dotted: background alone)",
+        title="C keeps some of its clutter (dotted: nothing asked)",
     )
     for ax in (left, right):
         ax.set_xticks(k)
@@ -116,7 +116,7 @@ def weights(rows: Rows) -> Any:
     for ax in axes:
         ax.set(xlabel="requested objects k", xticks=k)
         ax.grid(alpha=0.3)
-    axes[2].set_yscale("symlog", linthresh=1.0)
+    axes[2].set_yscale("log")
     axes[0].legend(fontsize=8)
     return figure
 
