@@ -2,12 +2,12 @@
 
 Command:   python -m experiments.projective.clevr
            --config=configs/projective/clevr_laptop.py --workdir=runs/clevr
-Hardware:  two CPU cores, no GPU; --config.seeds="(0,1,2)" --config.sample.images=256
-           for numbers to cite, in three times as long
+Hardware:  two CPU cores, no GPU: 20 minutes; --config.seeds="(0,1,2)"
+           --config.sample.images=96 for numbers to cite, in three times as long
 Expected:  A meets more than 90 % of requests up to k = 5 and then degrades slowly; B
-           fades; C keeps its clutter where nothing is asked; D meets requests up to
-           k = 9.  Not the paper's setting: large rubber objects, fixed camera and
-           lamps, small images and networks.
+           fades; C keeps part of its clutter; D meets requests up to k = 9.  Not the
+           paper's setting: large rubber objects, fixed camera and lamps, small images
+           and networks.
 """
 
 from ml_collections import ConfigDict

@@ -16,5 +16,5 @@ from configs.train import one_gpu
 def get_config() -> ConfigDict:
     """EDM2's XS at 64 x 64."""
     common = one_gpu.get_config()
-    common.data.empty = 0.0  # but for the network of one object
+    common.data.empty = 0.0  # but for those of one object
     return with_models(common)

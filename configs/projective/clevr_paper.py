@@ -3,8 +3,8 @@
 Command:   for every model, on 32 GPUs,
            srun python -m experiments.train --config=configs/train/bradley.py
            --config.data.set=cluttered --workdir=/shared/runs/clevr/models/cluttered-0
-           (background-0; single-0 with --config.data.empty=0.1; colored-0), then on
-           one host
+           (background-0; single-0 and colored-0 with --config.data.empty=0.1), then
+           on one host
            python -m experiments.projective.clevr
            --config=configs/projective/clevr_paper.py --workdir=/shared/runs/clevr
 Hardware:  32 A100 with 80 GB for the networks, 16 hours each; one for the samples

@@ -236,8 +236,8 @@ def compose(
 ) -> Any:
     """The composition of the first k requests of some images.
 
-    Some others have weight 0: they fill the last call of the network, so that one
-    compiled program serves all k of as many calls.
+    With the background they are padded to whole chunks, by conditions of weight 0, so
+    that all k with as many calls of the network share one compiled program.
     """
     chunk = config.sample.chunk
     asked = min(PLACES, chunk * math.ceil((k + 1) / chunk) - 1) or 1

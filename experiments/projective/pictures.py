@@ -81,7 +81,7 @@ def strengths(rows: Rows) -> Any:
         xlabel="requested objects k",
         ylabel="strength of requests / that of true renders",
         ylim=(0, None),
-        title="B fades as 1/k",
+        title="B fades (dashed: 1/k)",
     )
     right.set(
         xlabel="requested objects k",
