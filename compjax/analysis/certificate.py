@@ -301,7 +301,7 @@ def _summary(values: Array, sigmas: Array) -> tuple[Array, ...]:
     """What a certificate says beside its samples, of V `[n, b]` on a grid `[n + 1]`.
 
     Trapezoids, but for the last step, at whose end nothing was evaluated.  One program,
-    because devices of a CPU can deadlock where reductions of several programs are under way.
+    because a CPU's devices can deadlock while they reduce for several at a time.
     """
     steps = -jnp.diff(sigmas**2)
     shares = (steps + jnp.concatenate([jnp.zeros(1), steps[:-1]])) / 2
