@@ -15,6 +15,8 @@ from configs.train import bradley
 from experiments import train
 from experiments.projective import clevr, colors, models, places, windows
 
+pytestmark = pytest.mark.slow
+
 
 def tiny():
     config = clevr_laptop.get_config()
@@ -179,7 +181,6 @@ def test_yellow_differs_from_gray_in_blue_alone():
     assert shift[2] < -0.15 and np.abs(shift[:2]).max() < 0.06
 
 
-@pytest.mark.slow
 def test_a_run_ends_and_goes_on(tmp_path, monkeypatch, capsys):
     config, workdir = tiny(), tmp_path / "run"
     monkeypatch.setattr(clevr.launch, "progress", lambda items, label: items)
@@ -197,7 +198,6 @@ def test_a_run_ends_and_goes_on(tmp_path, monkeypatch, capsys):
     assert "unconditional background" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_colors_run(tmp_path, monkeypatch):
     monkeypatch.setattr(colors.launch, "progress", lambda items, label: items)
     colors.main(tiny(), tmp_path)
