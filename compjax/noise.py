@@ -7,10 +7,11 @@ rescaling of its input; the four maps at the end are those rescalings.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from compjax.types import (
@@ -231,3 +232,30 @@ def ve_from_flow(
     """
     t = as_float(t)
     return x_t / align(1 - t, x_t), t / (1 - t)
+
+
+def check_sigmas(sigmas: Any) -> None:
+    """Raises a ValueError unless sigmas decrease, of which only the last may be 0.
+
+    Args:
+        sigmas: A grid of at least two noise levels.  A tracer is checked for its shape.
+
+    Example:
+        >>> check_sigmas([1.0, 2.0, 0.0])
+        Traceback (most recent call last):
+        ...
+        ValueError: sigmas must decrease; they go from 1.0 to 2.0 at step 0.
+    """
+    if np.ndim(sigmas) != 1 or len(sigmas) < 2:
+        raise ValueError(f"sigmas must be [n + 1] with n >= 1, got {sigmas}.")
+    values = concrete(sigmas)
+    if values is None:
+        return
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError(f"sigmas must be finite and not negative, got {values}.")
+    if (rises := np.flatnonzero(np.diff(values) >= 0)).size:
+        i = int(rises[0])
+        raise ValueError(
+            f"sigmas must decrease; they go from {values[i]} to {values[i + 1]} at "
+            f"step {i}."
+        )

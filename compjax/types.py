@@ -125,6 +125,11 @@ class Sampler(Protocol):
     `state.x`; `step` moves it from `sigma` to `sigma_next < sigma` and returns the new
     state and an info of diagnostics.  `sigma_next` may be 0, where no score may be
     evaluated.  State carries what the next step needs; info what a reader wants.
+
+    Two methods are optional.  `start(key, score, shape, sigmas)` replaces `init` where
+    the user gives no start, for samplers whose start depends on the score.
+    `check(score, sigmas)` raises a ValueError for what the sampler cannot sample,
+    before anything is compiled.
     """
 
     def init(
@@ -138,6 +143,25 @@ class Sampler(Protocol):
         score: ScoreFn,
         sigma: Number,
         sigma_next: Number,
+    ) -> tuple[Any, Any]: ...
+
+
+@runtime_checkable
+class Kernel(Protocol):
+    """A Markov kernel at one noise level, for the samples of a batch one by one.
+
+    `init` receives where the samples are and returns a state with `state.x`; `step`
+    moves them, and returns the new state and an info with `evaluations` of the target
+    and `acceptance` `[b]`.  The target is a score, for some kernels an annealed
+    density; sigma is above 0.
+    """
+
+    def init(
+        self, key: PRNGKey, x: Float[Array, "b *d"], target: ScoreFn, sigma: Number
+    ) -> Any: ...
+
+    def step(
+        self, key: PRNGKey, state: Any, target: ScoreFn, sigma: Number
     ) -> tuple[Any, Any]: ...
 
 
@@ -283,3 +307,17 @@ def align(sigma: Sigma, x: Float[Array, "b *d"]) -> Array:
             "give one noise level, or one for each sample."
         )
     return sigma.reshape(sigma.shape + (1,) * (x.ndim - 1))
+
+
+def inner(a: Float[Array, "b *d"], b: Float[Array, "b *d"]) -> Float[Array, " b"]:
+    """The inner product of every sample of a with that of b.
+
+    Args:
+        a: `[b, *d]`.
+        b: `[b, *d]`.
+
+    Example:
+        >>> inner(jnp.ones((2, 3, 3)), jnp.ones((2, 3, 3)))
+        Array([9., 9.], dtype=float32)
+    """
+    return (a * b).sum(tuple(range(1, a.ndim)))

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from compjax.analysis.certificate import certificate
 from compjax.compose import compose
-from compjax.samplers.base import check_sigmas
+from compjax.noise import check_sigmas
 from compjax.types import PRNGKey, as_float
 
 

@@ -16,8 +16,8 @@ from compjax.analysis.factorization import Factorization, factorization
 from compjax.analysis.orthogonality import Orthogonality, orthogonality
 from compjax.analysis.score_blocks import ScoreBlocks, score_blocks
 from compjax.compose import compose
+from compjax.noise import check_sigmas
 from compjax.samplers import Ancestral, sample
-from compjax.samplers.base import check_sigmas
 from compjax.scores import check_score
 from compjax.types import PRNGKey, ScoreFn, as_float
 

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
+from compjax.noise import check_sigmas
 from compjax.scores import check_score
-from compjax.types import PRNGKey, Sampler, ScoreFn, as_float, concrete
+from compjax.types import PRNGKey, Sampler, ScoreFn, as_float
 
 
 class State(NamedTuple):
@@ -55,7 +57,7 @@ def sample(
 
     Raises:
         ValueError: If sigmas are not such a grid, `score` is a plain function, or
-            `start` does not have shape `shape`.
+            `start` does not have shape `shape`; if samples are not finite.
 
     Example:
         >>> import compjax as cj
@@ -67,10 +69,11 @@ def sample(
         >>> bool(jnp.allclose(x.mean(0), 1.0, atol=0.05))
         True
     """
-    start, sigmas = _checked(score, sampler, shape, sigmas, start)
+    start, sigmas = check_run(score, sampler, shape, sigmas, start)
     x, _, info = _run(
         _nothing, key, score, sampler, tuple(shape), sigmas, start, sharding
     )
+    _check_finite(x)
     return x, info
 
 
@@ -108,7 +111,7 @@ def trajectory(
         >>> trajectory(jax.random.key(0), p, cj.samplers.Euler(), (8, 2), grid)[0].shape
         (5, 8, 2)
     """
-    start, sigmas = _checked(score, sampler, shape, sigmas, start)
+    start, sigmas = check_run(score, sampler, shape, sigmas, start)
     _, path, info = _run(
         _position, key, score, sampler, tuple(shape), sigmas, start, sharding
     )
@@ -127,13 +130,19 @@ def _position(state):
 def _run(record, key, score, sampler, shape, sigmas, start, sharding):
     """The sample, what `record` reads of every state, and the info."""
     key_start, key_init, key_steps = jax.random.split(key, 3)
-    if start is None:
+    if start is not None:
+        state = sampler.init(key_init, start, sigmas)
+    elif hasattr(sampler, "start"):  # it knows better where this score starts
+        state = sampler.start(key_start, score, shape, sigmas)
+    else:
         start = sigmas[0] * jax.random.normal(key_start, shape, sigmas.dtype)
-    returned = jax.eval_shape(score, start, sigmas[0]).shape
+        state = sampler.init(key_init, start, sigmas)
+    returned = jax.eval_shape(score, state.x, sigmas[0]).shape
     if returned != shape:
         raise ValueError(f"The score returned shape {returned} for x of shape {shape}.")
     if sharding is not None:
-        start = jax.lax.with_sharding_constraint(start, sharding)
+        x = jax.lax.with_sharding_constraint(state.x, sharding)
+        state = state._replace(x=x)
 
     def step(state, inputs):
         key, sigma, sigma_next = inputs
@@ -141,15 +150,27 @@ def _run(record, key, score, sampler, shape, sigmas, start, sharding):
         return state, (info, record(state))
 
     keys = jax.random.split(key_steps, len(sigmas) - 1)
-    state = sampler.init(key_init, start, sigmas)
     first = record(state)
     state, (info, rest) = jax.lax.scan(step, state, (keys, sigmas[:-1], sigmas[1:]))
     path = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
     return state.x, path, info
 
 
-def _checked(score, sampler, shape, sigmas, start):
-    """Everything that can be wrong is said here, before anything is compiled."""
+def check_run(
+    score: Any, sampler: Any, shape: tuple[int, ...], sigmas: Any, start: Any
+) -> tuple[Any, Array]:
+    """Raises a ValueError for what can be wrong, before anything is compiled.
+
+    Args:
+        score: As for `sample`, and so the others.
+        sampler: The sampler.
+        shape: Of the samples.
+        sigmas: The grid.
+        start: Where to start, or None.
+
+    Returns:
+        `(start, sigmas)` as float arrays.
+    """
     check_score(score, "the score")
     if isinstance(sampler, type) or not hasattr(sampler, "step"):
         raise ValueError(
@@ -163,31 +184,19 @@ def _checked(score, sampler, shape, sigmas, start):
         start = as_float(start)
         if start.shape != tuple(shape):
             raise ValueError(f"start has shape {start.shape}, but shape is {shape}.")
-    return start, as_float(sigmas)
+    sigmas = as_float(sigmas)
+    if hasattr(sampler, "check"):
+        sampler.check(score, sigmas)
+    return start, sigmas
 
 
-def check_sigmas(sigmas: Any) -> None:
-    """Raises a ValueError unless sigmas decrease, of which only the last may be 0.
-
-    Args:
-        sigmas: A grid of at least two noise levels.  A tracer is checked for its shape.
-
-    Example:
-        >>> check_sigmas([1.0, 2.0, 0.0])
-        Traceback (most recent call last):
-        ...
-        ValueError: sigmas must decrease; they go from 1.0 to 2.0 at step 0.
-    """
-    if np.ndim(sigmas) != 1 or len(sigmas) < 2:
-        raise ValueError(f"sigmas must be [n + 1] with n >= 1, got {sigmas}.")
-    values = concrete(sigmas)
-    if values is None:
+def _check_finite(x: Array) -> None:
+    """Raises a ValueError where samples are not numbers; not while tracing."""
+    if isinstance(x, Tracer) or jnp.isfinite(x).all():
         return
-    if not np.isfinite(values).all() or (values < 0).any():
-        raise ValueError(f"sigmas must be finite and not negative, got {values}.")
-    if (rises := np.flatnonzero(np.diff(values) >= 0)).size:
-        i = int(rises[0])
-        raise ValueError(
-            f"sigmas must decrease; they go from {values[i]} to {values[i + 1]} at "
-            f"step {i}."
-        )
+    lost = (~jnp.isfinite(x)).any(tuple(range(1, x.ndim)))
+    raise ValueError(
+        f"{int(lost.sum())} of {len(x)} samples are not finite: the score returned "
+        "values that are not numbers, or the composition is no density at some noise "
+        "level (its precision is negative), so that samples escape."
+    )

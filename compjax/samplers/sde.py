@@ -70,15 +70,33 @@ class Ancestral:
         sigma_next: Number,
     ) -> tuple[State, Info]:
         """One evaluation of the score at (x, sigma), and fresh noise."""
-        kept = (sigma - sigma_next) * (sigma + sigma_next) / sigma**2
-        up = self.eta * sigma_next * jnp.sqrt(kept)
-        # sqrt has no gradient at 0, which is where a grid ends.
-        down_squared = sigma_next**2 * (1 - self.eta**2 * kept)
-        zero = down_squared <= 0
-        down = jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, down_squared)))
+        down, up = ancestral_levels(self.eta, sigma, sigma_next)
         x, noise = state.x, jax.random.normal(key, state.x.shape, state.x.dtype)
         x = x - (down - sigma) * sigma * score(x, sigma) + up * noise
         return State(x), Info(jnp.int32(1))
+
+
+def ancestral_levels(
+    eta: Number, sigma: Number, sigma_next: Number
+) -> tuple[Array, Array]:
+    r"""$\sigma_{down}$ and $\sigma_{up}$ of an ancestral step.
+
+    Args:
+        eta: How much of the noise to renew, in [0, 1].
+        sigma: Noise level, positive.
+        sigma_next: The next one.
+
+    Example:
+        >>> [float(level) for level in ancestral_levels(1.0, 2.0, 0.0)]
+        [0.0, 0.0]
+    """
+    kept = (sigma - sigma_next) * (sigma + sigma_next) / sigma**2
+    up = eta * sigma_next * jnp.sqrt(kept)
+    # sqrt has no gradient at 0, which is where a grid ends.
+    down_squared = as_float(sigma_next**2 * (1 - eta**2 * kept))
+    zero = down_squared <= 0
+    down = jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, down_squared)))
+    return down, up
 
 
 class ChurnState(NamedTuple):
