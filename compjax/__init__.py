@@ -9,7 +9,7 @@ imports JAX and nothing heavier: subpackages that need more load on first use.
 import importlib
 from typing import Any
 
-from compjax import densities, noise, samplers, scores, types
+from compjax import densities, divergence, likelihood, noise, samplers, scores, types
 from compjax.compose import (
     compose,
     compose_conditions,
@@ -23,6 +23,7 @@ from compjax.compose import (
     pullback,
     switch,
 )
+from compjax.likelihood import elbo, log_likelihood, log_likelihood_estimate
 from compjax.noise import karras_sigmas, log_snr_sigmas
 from compjax.samplers import sample, trajectory
 from compjax.scores import (
@@ -55,9 +56,14 @@ __all__ = [
     "condition",
     "contrast",
     "densities",
+    "divergence",
+    "elbo",
     "guide",
     "harmonic_mean",
     "karras_sigmas",
+    "likelihood",
+    "log_likelihood",
+    "log_likelihood_estimate",
     "log_snr_sigmas",
     "mixture",
     "negate",

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "compjax"
-CORE = {"types", "noise", "scores", "compose", "densities", "samplers", "likelihood"}
+CORE = {"types", "noise", "scores", "compose", "densities", "samplers"}
+CORE |= {"divergence", "likelihood"}
 ALLOWED = {
     "types": set(),
     "noise": {"types"},
@@ -16,7 +17,8 @@ ALLOWED = {
     "compose": {"types", "noise", "scores"},
     "densities": {"types", "noise", "scores"},
     "samplers": {"types", "noise", "scores", "compose"},
-    "likelihood": {"types", "noise", "scores", "compose"},
+    "divergence": {"types"},
+    "likelihood": {"types", "noise", "scores", "compose", "divergence"},
     "networks": {"types", "noise", "scores"},
     "scenes": {"types", "networks"},
     "grammars": {"types", "scores", "noise"},

@@ -16,7 +16,6 @@ from compjax.analysis.certificate import (
     Weighted,
     certificate,
     criterion,
-    effective_sample_size,
     kl_bound,
 )
 from compjax.analysis.corners import (
@@ -51,6 +50,7 @@ from compjax.analysis.ledger import (
     Ledger,
     ledger,
 )
+from compjax.analysis.moments import reverse_law
 from compjax.analysis.orthogonality import (
     Orthogonality,
     orthogonality,
@@ -74,6 +74,7 @@ from compjax.analysis.theorems import (
     in_features,
     mean_shift_products,
 )
+from compjax.samplers import effective_sample_size
 
 __all__ = [
     "Background",
@@ -125,6 +126,7 @@ __all__ = [
     "plateau",
     "profile",
     "projective_error",
+    "reverse_law",
     "score_blocks",
     "score_kl",
     "tally",

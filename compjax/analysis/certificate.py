@@ -23,9 +23,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from compjax.compose.weighted import contract
-from compjax.samplers import Ancestral, sample
-from compjax.samplers.base import check_sigmas
-from compjax.types import Number, PRNGKey, ScoreFn, Sigma, as_float, concrete, pytree
+from compjax.noise import check_sigmas
+from compjax.samplers import Ancestral, effective_sample_size, sample
+from compjax.samplers.smc import differences
+from compjax.types import (
+    Number,
+    PRNGKey,
+    ScoreFn,
+    Sigma,
+    as_float,
+    concrete,
+    inner,
+    pytree,
+)
 
 
 def criterion(
@@ -109,12 +119,8 @@ def _evaluate(composition: Any, x: Array, sigma: Sigma) -> tuple[Array, Array]:
     coefficients = composition.coefficients(sigma)
     _check_affine(coefficients.sum(0))
     parts = composition.parts(x, sigma)
-    # Differences first: parts are large where their differences are small.
-    deltas = parts - parts[:1]
-    event = tuple(range(1, x.ndim))
-    together = (contract(coefficients, deltas) ** 2).sum(event)
-    apart = contract(coefficients, (deltas**2).sum(tuple(a + 1 for a in event)))
-    return (together - apart) / 2, contract(coefficients, parts)
+    shift, apart = differences(coefficients, parts)
+    return (inner(shift, shift) - apart) / 2, contract(coefficients, parts)
 
 
 def _check_affine(total: Array) -> None:
@@ -316,26 +322,6 @@ def _summary(values: Array, sigmas: Array) -> tuple[Array, ...]:
         effective_sample_size(log_weights),
         kl_bound(log_weights),
     )
-
-
-def effective_sample_size(log_weights: Any) -> Float[Array, ""]:
-    r"""$(\sum W)^2 / (b \sum W^2)$: which share of the samples is left, in (0, 1].
-
-    Args:
-        log_weights: `[b]`, up to a constant.
-
-    Returns:
-        A scalar, at least 1 / b.
-
-    Source: Kong 1992; the usual measure of importance weights.
-
-    Example:
-        >>> float(effective_sample_size(jnp.array([0.0, 0.0, -jnp.inf, -jnp.inf])))
-        0.5
-    """
-    logs = as_float(log_weights)
-    twice, squares = 2 * jax.nn.logsumexp(logs), jax.nn.logsumexp(2 * logs)
-    return jnp.exp(twice - squares - np.log(logs.size))
 
 
 def kl_bound(log_weights: Any) -> Float[Array, ""]:

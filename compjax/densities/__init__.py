@@ -4,10 +4,13 @@ from compjax.densities.clutter import BernoulliClutter
 from compjax.densities.gaussian import Gaussian, GaussianMixture, compose_gaussians
 from compjax.densities.independent import FactorizedConditionals, Independent
 from compjax.densities.rotated import Rotated
+from compjax.densities.shapes import Box, Circle
 from compjax.densities.sprites import Sprites
 
 __all__ = [
     "BernoulliClutter",
+    "Box",
+    "Circle",
     "FactorizedConditionals",
     "Gaussian",
     "GaussianMixture",

@@ -1,16 +1,47 @@
 """Samplers: from noise to data, down a grid of noise levels, inside one scan."""
 
 from compjax.samplers.base import Info, sample, trajectory
+from compjax.samplers.correct import StepSizes, corrected, run_kernel, tune
+from compjax.samplers.line_integral import PathIntegral, score_only
+from compjax.samplers.mcmc import HMC, MALA, UHMC, ULA
 from compjax.samplers.ode import DPMSolverPP, Euler, Heun
 from compjax.samplers.sde import Ancestral, Churn
+from compjax.samplers.smc import (
+    FeynmanKac,
+    UnbiasedFeynmanKac,
+    effective_sample_size,
+    scaled_weight_rate,
+    systematic,
+    weight_rate,
+)
+from compjax.samplers.superposition import And, Or, Superposition
 
 __all__ = [
+    "HMC",
+    "MALA",
+    "UHMC",
+    "ULA",
     "Ancestral",
+    "And",
     "Churn",
     "DPMSolverPP",
     "Euler",
+    "FeynmanKac",
     "Heun",
     "Info",
+    "Or",
+    "PathIntegral",
+    "StepSizes",
+    "Superposition",
+    "UnbiasedFeynmanKac",
+    "corrected",
+    "effective_sample_size",
+    "run_kernel",
     "sample",
+    "scaled_weight_rate",
+    "score_only",
+    "systematic",
     "trajectory",
+    "tune",
+    "weight_rate",
 ]

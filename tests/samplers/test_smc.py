@@ -1,0 +1,304 @@
+"""Weighted particles: against exact products, and with the known mistakes put in."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import compjax as cj
+from compjax import analysis
+from compjax.densities import Gaussian
+from compjax.divergence import ExactTrace, HutchinsonTrace
+from compjax.samplers import (
+    Ancestral,
+    FeynmanKac,
+    UnbiasedFeynmanKac,
+    scaled_weight_rate,
+    smc,
+    systematic,
+    weight_rate,
+)
+from compjax.testing import strategies
+
+N = 4096
+
+
+def at(mean, cov):
+    return Gaussian(jnp.asarray(mean, float), jnp.asarray(cov, float))
+
+
+A = at([1.0, 0.0], [[1.0, 0.6], [0.6, 1.0]])
+B = at([-0.5, 1.0], [[0.5, -0.2], [-0.2, 1.5]])
+GROUND = at([0.0, 0.0], [[2.0, 0.0], [0.0, 2.0]])
+
+
+def gaussian_product(parts, coefficients):
+    """Mean, covariance and log-integral of prod p_i^c_i, in float64."""
+    precisions = [np.linalg.inv(np.asarray(p.cov, float)) for p in parts]
+    means = [np.asarray(p.mean, float) for p in parts]
+    c = np.asarray(coefficients, float)
+    precision = sum(w * P for w, P in zip(c, precisions, strict=True))
+    shift = sum(w * P @ m for w, P, m in zip(c, precisions, means, strict=True))
+    cov = np.linalg.inv(precision)
+    mean = cov @ shift
+    d = len(mean)
+    constant = sum(
+        w * (np.linalg.slogdet(P)[1] / 2 - d / 2 * np.log(2 * np.pi) - m @ P @ m / 2)
+        for w, P, m in zip(c, precisions, means, strict=True)
+    )
+    log_integral = (
+        constant
+        + mean @ precision @ mean / 2
+        + d / 2 * np.log(2 * np.pi)
+        - np.linalg.slogdet(precision)[1] / 2
+    )
+    return mean, cov, log_integral
+
+
+CASES = {
+    "product": (cj.product(A, B), (A, B), (1.0, 1.0)),
+    "power": (cj.power(A, 3.0), (A,), (3.0,)),
+    "guidance 2": (cj.guide(GROUND, A, 2.0), (GROUND, A), (-1.0, 2.0)),
+    "guidance 3": (cj.guide(GROUND, A, 3.0), (GROUND, A), (-2.0, 3.0)),
+    "guidance 5": (cj.guide(GROUND, A, 5.0), (GROUND, A), (-4.0, 5.0)),
+    "composition": (cj.compose(GROUND, A, B), (GROUND, A, B), (-1.0, 1.0, 1.0)),
+}
+
+
+def worst(x, mean, cov):
+    """Deviation of mean and covariance, in standard errors of N independent samples."""
+    x = np.asarray(x, float)
+    scale = np.sqrt(np.diag(cov))
+    means = np.abs(x.mean(0) - mean) / scale * np.sqrt(len(x))
+    found = np.cov(x.T)
+    error = np.sqrt((cov**2 + np.outer(np.diag(cov), np.diag(cov))) / len(x))
+    return max(means.max(), (np.abs(found - cov) / error).max())
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("sampler", ["scores", "densities"])
+def test_particles_reach_the_product(name, sampler):
+    """Resampled particles are worth fewer than N: 3 times the error of N samples."""
+    score, parts, c = CASES[name]
+    mean, cov, log_integral = gaussian_product(parts, c)
+    exact = ExactTrace() if abs(sum(c) - 1) > 1e-6 else None
+    chosen = {
+        "scores": FeynmanKac(divergence=exact),
+        "densities": UnbiasedFeynmanKac(),
+    }[sampler]
+    grid = cj.karras_sigmas(256, 0.01, 40.0)
+    x, info = cj.sample(jax.random.key(0), score, chosen, (N, 2), grid)
+    assert worst(x, mean, cov) < 9
+    assert abs(info.log_normalizer[-1] - log_integral) < 0.25
+    plain, _ = cj.sample(jax.random.key(0), score, Ancestral(), (N, 2), grid)
+    assert worst(plain, mean, cov) > 2 * worst(x, mean, cov) - 0.5  # it was needed
+
+
+def normalizer(sampler, steps):
+    """Mean and standard error of 400 estimates with 64 particles, over the truth."""
+    score, parts, c = CASES["guidance 2"]
+    log_integral = gaussian_product(parts, c)[2]
+    grid = cj.karras_sigmas(steps, 0.3, 8.0)
+    one = lambda key: cj.sample(key, score, sampler, (64, 2), grid)[1]
+    with jax.debug_key_reuse(False):  # it takes keys in a vmapped scan for one key
+        info = jax.vmap(one)(jax.random.split(jax.random.key(1), 400))
+    z = np.exp(np.asarray(info.log_normalizer[:, -1], float) - log_integral)
+    return z.mean(), z.std() / 20
+
+
+def test_normalisers_from_densities_are_unbiased_on_any_grid():
+    mean, error = normalizer(UnbiasedFeynmanKac(), 6)
+    assert abs(mean - 1) < 4 * error and error < 0.1
+
+
+def test_normalisers_from_scores_have_a_bias_that_falls_with_the_steps():
+    mean, error = normalizer(FeynmanKac(), 12)
+    assert abs(mean - 1) > 6 * error
+    fine, error = normalizer(FeynmanKac(), 48)
+    assert abs(fine - 1) < abs(mean - 1) / 4 + 4 * error
+
+
+class NoWeights(FeynmanKac):
+    """Weights are computed and dropped."""
+
+    def _rate(self, key, score, x, sigma, parts):
+        return 0 * super()._rate(key, score, x, sigma, parts)
+
+
+class WidePrior(UnbiasedFeynmanKac):
+    """Starts from N(0, sigma^2) whatever the coefficients, and does not weigh it."""
+
+    def start(self, key, score, shape, sigmas):
+        return self.init(key, sigmas[0] * jax.random.normal(key, shape), sigmas)
+
+
+@pytest.mark.parametrize("wrong", [NoWeights, WidePrior])
+def test_the_same_check_rejects_wrong_samplers(wrong):
+    score, parts, c = CASES["composition" if wrong is NoWeights else "product"]
+    mean, cov, log_integral = gaussian_product(parts, c)
+    wrong = cj.types.pytree(wrong)()
+    grid = cj.karras_sigmas(256, 0.01, 40.0)
+    x, info = cj.sample(jax.random.key(0), score, wrong, (N, 2), grid)
+    off = abs(info.log_normalizer[-1] - log_integral)
+    assert worst(x, mean, cov) > 12 or off > 0.5
+
+
+@settings(max_examples=20, deadline=None)
+@given(strategies.gaussians(3), strategies.gaussians(3), strategies.points())
+def test_affine_rates_are_the_criterion(p, q, x):
+    """Theorem N's V, which is written down elsewhere in another way."""
+    composed = cj.compose(p, q, p, weights=[0.7, -0.4])
+    mine = weight_rate(composed.coefficients(0.8), composed.parts(x, 0.8))
+    v = analysis.criterion(composed, x, 0.8)
+    size = float(jnp.abs(composed.parts(x, 0.8)).max()) ** 2
+    assert jnp.abs(mine - v).max() < 1e-5 * (size + 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(strategies.gaussians(3), strategies.gaussians(3), strategies.points())
+def test_rates_solve_the_equation_they_are_made_for(p, q, x):
+    """d log pi / d tau' = FP(pi) / pi + g, all but g by automatic differentiation."""
+    c = jnp.array([1.3, 0.9])
+    pi = cj.product(p, q, weights=c)
+    sigma = 0.9
+
+    def log_pi(x, tau):
+        return pi.log_density(x[None], jnp.sqrt(tau))[0]
+
+    tau = jnp.float32(sigma**2)
+    change = jax.vmap(lambda x: -jax.grad(log_pi, 1)(x, tau))(x)  # reverse time
+    score = jax.vmap(jax.grad(log_pi), (0, None))(x, tau)
+    trace = jax.vmap(lambda x: jnp.trace(jax.hessian(log_pi)(x, tau)))(x)
+    square = (score**2).sum(1)
+    parts = pi.parts(x, sigma)
+
+    def left(drift, variance):
+        flow = -drift * (trace + square) + variance / 2 * (trace + square)
+        return change - flow
+
+    total = c.sum()
+    size = float(jnp.abs(square).max() + jnp.abs(trace).max()) + 1
+    plain = weight_rate(c, parts) - left(1.0, 1.0)
+    scaled = scaled_weight_rate(c, parts, trace) - left(1 / total, 1 / total)
+    assert jnp.abs(plain).max() < 2e-4 * size
+    assert jnp.abs(scaled).max() < 2e-4 * size
+
+
+@settings(max_examples=30, deadline=None)
+@given(strategies.arrays((7,), -4.0, 4.0))
+def test_systematic_children_are_floor_or_ceiling(log_weights):
+    weights = np.asarray(jax.nn.softmax(log_weights), float) * 7
+    for seed in range(5):
+        parents = np.asarray(systematic(jax.random.key(seed), log_weights))
+        children = np.bincount(parents, minlength=7)
+        assert (np.abs(children - weights) < 1 + 1e-4).all()
+        assert (np.diff(parents) >= 0).all()
+
+
+def test_systematic_resampling_is_unbiased():
+    logs = jnp.log(jnp.array([0.05, 0.4, 0.25, 0.3]))
+    keys = jax.random.split(jax.random.key(3), 20_000)
+    parents = jax.vmap(lambda key: systematic(key, logs))(keys)
+    shares = np.bincount(np.asarray(parents).ravel(), minlength=4) / 80_000
+    # Children differ by at most one from their mean: sd of a share below 1/8 per run.
+    assert np.abs(shares - jnp.exp(logs)).max() < 4 * 0.125 / np.sqrt(20_000)
+
+
+def test_hutchinson_traces_serve_too():
+    score, parts, c = CASES["product"]
+    mean, cov, _ = gaussian_product(parts, c)
+    grid = cj.karras_sigmas(256, 0.01, 40.0)
+    sampler = FeynmanKac(divergence=HutchinsonTrace(4))
+    x, _ = cj.sample(jax.random.key(4), score, sampler, (N, 2), grid)
+    assert worst(x, mean, cov) < 12
+
+
+def test_moves_keep_the_target():
+    score, parts, c = CASES["composition"]
+    mean, cov, _ = gaussian_product(parts, c)
+    grid = cj.karras_sigmas(48, 0.05, 20.0)
+    moving = UnbiasedFeynmanKac(kernel=cj.samplers.MALA(0.3), moves=3)
+    x, info = cj.sample(jax.random.key(5), score, moving, (N, 2), grid)
+    assert worst(x, mean, cov) < 9
+    assert 0.3 < float(info.acceptance.mean()) < 1.0
+
+
+def test_weights_may_be_kept():
+    score, _, _ = CASES["composition"]
+    grid = cj.karras_sigmas(16, 0.1, 10.0)
+    keep = FeynmanKac(threshold=0.0, final=0.0)
+    x, info = cj.sample(jax.random.key(6), score, keep, (256, 2), grid)
+    assert (np.asarray(info.ancestors) == np.arange(256)).all()
+    assert float(jnp.exp(info.log_weights[-1]).mean()) == pytest.approx(1, abs=1e-5)
+    assert info.log_weights[-1].std() > 0.05
+    assert len(np.unique(np.asarray(x), axis=0)) == 256
+
+
+def test_dead_particles_are_counted_and_have_no_children():
+    wall = Walled(A)
+    grid = cj.karras_sigmas(16, 0.1, 10.0)
+    x, info = cj.sample(jax.random.key(7), wall, UnbiasedFeynmanKac(), (512, 2), grid)
+    assert int(info.dead.max()) > 0
+    assert (x[:, 0] <= 1).all()
+
+
+@cj.types.pytree
+class Walled:
+    inside: Gaussian
+
+    def log_density(self, x, sigma):
+        inside = self.inside.log_density(x, sigma)
+        return jnp.where((x[:, 0] > 1) & (sigma < 1), jnp.nan, inside)
+
+    def __call__(self, x, sigma):
+        return self.inside(x, sigma)
+
+
+def test_when_all_are_dead_it_is_said():
+    nowhere = cj.product(A, Never())
+    with pytest.raises(ValueError, match="512 of 512 samples are not finite"):
+        cj.sample(
+            jax.random.key(8),
+            nowhere,
+            FeynmanKac(),
+            (512, 2),
+            cj.karras_sigmas(8, 0.1, 10.0),
+        )
+
+
+@cj.types.pytree
+class Never:
+    def __call__(self, x, sigma):
+        return jnp.full_like(x, jnp.nan)
+
+
+def test_mistakes_are_told():
+    grid = cj.karras_sigmas(4)
+    go = lambda score, sampler: cj.sample(
+        jax.random.key(0), score, sampler, (8, 2), grid
+    )
+    with pytest.raises(ValueError, match="FeynmanKac weighs the parts"):
+        go(A, FeynmanKac())
+    with pytest.raises(ValueError, match="must sum to a positive number"):
+        go(cj.product(A, B, weights=[1.0, -1.0]), FeynmanKac())
+    fading = cj.compose(GROUND, A, weights=[lambda sigma: 1 / (1 + sigma)])
+    with pytest.raises(ValueError, match="UnbiasedFeynmanKac"):
+        go(fading, FeynmanKac())
+    bare = cj.as_score(lambda x, sigma: -x)
+    with pytest.raises(ValueError, match="has no log_density to weigh"):
+        go(bare, UnbiasedFeynmanKac())
+    with pytest.raises(ValueError, match=r"threshold must lie in \[0, 1\]"):
+        FeynmanKac(threshold=2.0)
+    with pytest.raises(ValueError, match="moves must be a positive whole number"):
+        UnbiasedFeynmanKac(moves=0)
+
+
+def test_coefficients_may_depend_on_sigma_where_densities_are_known():
+    """The weight of A rises from 0 to 1 as sigma falls: at the end all is as it was."""
+    fading = cj.compose(GROUND, A, B, weights=[lambda s: 1 / (1 + s), 1.0])
+    mean, cov, _ = gaussian_product((GROUND, A, B), (-1.0, 1.0, 1.0))
+    grid = cj.karras_sigmas(128, 0.01, 40.0)
+    x, _ = cj.sample(jax.random.key(9), fading, UnbiasedFeynmanKac(), (N, 2), grid)
+    assert worst(x, mean, cov) < 9
+    assert smc._total(fading, jnp.float32(3.0)) == pytest.approx(1.0)
