@@ -23,7 +23,7 @@ from compjax.compose import (
     pullback,
     switch,
 )
-from compjax.likelihood import elbo, log_likelihood, log_likelihood_estimate
+from compjax.likelihood import elbo, lift, log_likelihood, log_likelihood_estimate
 from compjax.noise import karras_sigmas, log_snr_sigmas
 from compjax.samplers import sample, trajectory
 from compjax.scores import (
@@ -61,6 +61,7 @@ __all__ = [
     "guide",
     "harmonic_mean",
     "karras_sigmas",
+    "lift",
     "likelihood",
     "log_likelihood",
     "log_likelihood_estimate",

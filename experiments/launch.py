@@ -52,9 +52,7 @@ def run(main: Callable[[ConfigDict, Path], None], config: str) -> None:
         logging.set_verbosity(logging.WARNING)  # else orbax tells of every rename
         # Batches are split over devices, so on a CPU every core becomes one.
         jax.config.update("jax_num_cpu_devices", cores())
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        if not jax.config.jax_compilation_cache_dir:
-            jax.config.update("jax_compilation_cache_dir", str(cache / "compjax"))
+        use_cache()
         try:
             training.initialize(coordinator.value, processes.value, process.value)
             main(config_flag.value, Path(workdir_flag.value))
@@ -94,6 +92,13 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return str(error)  # its first argument is a number
     return " ".join(str(error.args[0] if error.args else error).split())
+
+
+def use_cache() -> None:
+    """Keeps compiled programs for the next run, unless JAX was told where already."""
+    if not jax.config.jax_compilation_cache_dir:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(cache / "compjax"))
 
 
 def cores() -> int:

@@ -16,8 +16,10 @@ from compjax.networks.magnitude import (
     normalize,
     normalize_weights,
 )
+from compjax.networks.mlp import MLP
 
 __all__ = [
+    "MLP",
     "HeatMap",
     "MPConv",
     "MPFourier",

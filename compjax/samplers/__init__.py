@@ -5,6 +5,7 @@ from compjax.samplers.correct import StepSizes, corrected, run_kernel, tune
 from compjax.samplers.line_integral import PathIntegral, score_only
 from compjax.samplers.mcmc import HMC, MALA, UHMC, ULA
 from compjax.samplers.ode import DPMSolverPP, Euler, Heun
+from compjax.samplers.rejection import Kept, rejection
 from compjax.samplers.sde import Ancestral, Churn
 from compjax.samplers.smc import (
     FeynmanKac,
@@ -29,6 +30,7 @@ __all__ = [
     "FeynmanKac",
     "Heun",
     "Info",
+    "Kept",
     "Or",
     "PathIntegral",
     "StepSizes",
@@ -36,6 +38,7 @@ __all__ = [
     "UnbiasedFeynmanKac",
     "corrected",
     "effective_sample_size",
+    "rejection",
     "run_kernel",
     "sample",
     "scaled_weight_rate",

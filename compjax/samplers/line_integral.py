@@ -25,7 +25,7 @@ class PathIntegral:
         score: The score.
         points: How many points there are between the ends.
 
-    Source: Sjöberg et al. 2023 (2309.04297), there by trapezoids.
+    Source: Sjöberg et al. 2023 (2307.14012), there by trapezoids.
     """
 
     score: Any
@@ -97,7 +97,7 @@ def score_only(kernel: Kernel, points: int = 3) -> ScoreOnly:
     Raises:
         ValueError: If there is no rule with so many points.
 
-    Source: Sjöberg et al. 2023 (2309.04297).
+    Source: Sjöberg et al. 2023 (2307.14012).
 
     Example:
         >>> import jax

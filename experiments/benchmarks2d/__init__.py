@@ -1,0 +1,1 @@
+"""The field's two-dimensional composition benchmarks, with exact and learned scores."""
