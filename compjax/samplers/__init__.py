@@ -13,6 +13,7 @@ from compjax.samplers.smc import (
     effective_sample_size,
     scaled_weight_rate,
     systematic,
+    virial,
     weight_rate,
 )
 from compjax.samplers.superposition import And, Or, Superposition
@@ -46,5 +47,6 @@ __all__ = [
     "systematic",
     "trajectory",
     "tune",
+    "virial",
     "weight_rate",
 ]

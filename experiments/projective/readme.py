@@ -2,67 +2,22 @@
 
     python -m experiments.projective.readme
 
-A table stands between the comments ``<!-- table: NAME ... -->`` and ``<!-- end -->``,
-so no number of it is typed.  `results/*.json` are the `results.json` of the commands
-that the README names, copied there.
+`results/*.json` are the `results.json` of the commands that the README names, copied
+there.
 """
 
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import tables
+
 HERE = Path(__file__).parent
-BLOCK = re.compile(
-    r"(<!-- table: (?P<name>\w+) (?P<of>\w+) -->\n).*?(<!-- end -->)", re.DOTALL
-)
 
 
 def main() -> None:
     """Rewrites the README if a number changed."""
-    page = HERE / "README.md"
-    text = page.read_text()
-    filled = fill(text, read())
-    page.write_text(filled)
-    print("nothing changed" if filled == text else f"written: {page}")
-
-
-def read() -> dict[str, Any]:
-    """The committed results, by name."""
-    files = sorted((HERE / "results").glob("*.json"))
-    return {file.stem: json.loads(file.read_text()) for file in files}
-
-
-def fill(text: str, found: Mapping[str, Any]) -> str:
-    """The text with its tables made anew.
-
-    Args:
-        text: With places for tables, ``<!-- table: NAME RESULT -->``.
-        found: `{name of a result: what is in it}`; all of them for RESULT `all`.
-
-    Raises:
-        ValueError: If there is no such table or no such result.
-    """
-
-    def table(match: re.Match[str]) -> str:
-        name, of = match["name"], match["of"]
-        if name not in TABLES or (of != "all" and of not in found):
-            raise ValueError(
-                f"{match[1].strip()}: the tables are {', '.join(TABLES)}, the results "
-                f"{', '.join(found)}."
-            )
-        rows = TABLES[name](found if of == "all" else found[of])
-        return f"{match[1]}\n{markdown(rows)}\n\n{match[4]}"
-
-    return BLOCK.sub(table, text)
-
-
-def markdown(rows: list[list[str]]) -> str:
-    """A table whose first row is its head."""
-    head, *body = rows
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    tables.update(HERE, TABLES)
 
 
 def checks(found: Mapping[str, Any]) -> list[list[str]]:
@@ -160,24 +115,6 @@ def colors(found: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def provenance(found: Mapping[str, Any]) -> list[list[str]]:
-    """Where every number comes from."""
-    rows = [["result", "commit", "jax", "device", "seed", "date", "seconds"]]
-    for name, one in found.items():
-        rows.append(
-            [
-                name,
-                str(one["commit"]),
-                one["versions"]["jax"],
-                one["devices"],
-                str(one["seed"]),
-                one["date"],
-                f"{one['seconds']:.0f}",
-            ]
-        )
-    return rows
-
-
 def training(found: Mapping[str, Any]) -> list[list[str]]:
     """What networks were trained on, and how many of them and of samples there are."""
     rows = [["result", "network", "noisy images seen", "training seeds", "samples"]]
@@ -202,7 +139,7 @@ TABLES = {
         colors,
         elsewhere,
         objects,
-        provenance,
+        tables.provenance,
         requests,
         strength,
         training,

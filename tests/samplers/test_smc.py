@@ -91,6 +91,7 @@ def test_particles_reach_the_product(name, sampler):
     x, info = cj.sample(jax.random.key(0), score, chosen, (N, 2), grid)
     assert worst(x, mean, cov) < 9
     assert abs(info.log_normalizer[-1] - log_integral) < 0.25
+    assert jnp.abs(info.virial + 1).max() < 0.35  # a few dozen particles in the worst
     plain, _ = cj.sample(jax.random.key(0), score, Ancestral(), (N, 2), grid)
     assert worst(plain, mean, cov) > 2 * worst(x, mean, cov) - 0.5  # it was needed
 
