@@ -1,6 +1,6 @@
 """Pages whose tables come from the results beside them, so that no number is typed.
 
-A table stands between the comments ``<!-- table: NAME RESULT -->`` and ``<!-- end -->``;
+A table stands between ``<!-- table: NAME RESULT -->`` and ``<!-- end -->``;
 `results/*.json` are the `results.json` of the commands that the page names.
 """
 

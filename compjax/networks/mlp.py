@@ -44,7 +44,7 @@ class MLP(nn.Module):
         self, x: Float[Array, "b d"], sigma: Sigma, condition: Condition = None
     ) -> Float[Array, "b d"]:
         """`E[x0 | x]`; conditions, if any, are vectors `[b or 1, n]`."""
-        level = jnp.atleast_1d(align(sigma, x))  # one for all is embedded once
+        level = align(sigma, x).reshape(-1)  # one for all is embedded once
         c_skip, c_out, c_in, c_noise = (
             c.reshape(-1, 1) for c in edm_preconditioning(level, self.sigma_data)
         )

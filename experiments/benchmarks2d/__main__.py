@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--workdir", default="runs/benchmarks2d", help="kept here")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions")
     parser.add_argument("--samples", type=int, default=2000, help="of each method")
-    parser.add_argument("--steps", type=int, default=200, help="noise levels")
+    parser.add_argument("--steps", type=int, default=100, help="noise levels")
     parser.add_argument("--train-steps", type=int, default=6000, help="of networks")
     flags = parser.parse_args()
     try:

@@ -43,7 +43,7 @@ class Settings(NamedTuple):
     """
 
     samples: int = 2000
-    steps: int = 200
+    steps: int = 100
     moves: int = 4
     particles: int = 4
     proposals: int = 4

@@ -12,9 +12,8 @@ def fill(text, found):
 
 def test_the_page_holds_the_numbers_of_the_results():
     text = (readme.HERE / "README.md").read_text()
-    assert fill(text, tables.read(readme.HERE)) == text, (
-        "run experiments.projective.readme"
-    )
+    now = fill(text, tables.read(readme.HERE))
+    assert now == text, "run experiments.projective.readme"
     assert tables.BLOCK.search(text)
 
 

@@ -303,3 +303,34 @@ def test_coefficients_may_depend_on_sigma_where_densities_are_known():
     x, _ = cj.sample(jax.random.key(9), fading, UnbiasedFeynmanKac(), (N, 2), grid)
     assert worst(x, mean, cov) < 9
     assert smc._total(fading, jnp.float32(3.0)) == pytest.approx(1.0)
+
+
+def test_particles_on_many_devices_are_the_same():
+    """Sharded over the devices: the same particles, but for the order of sums."""
+    score, _, _ = CASES["composition"]
+    grid = cj.karras_sigmas(24, 0.1, 10.0)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    for sampler in (FeynmanKac(), UnbiasedFeynmanKac()):
+        run = lambda sharding, sampler=sampler: cj.sample(
+            jax.random.key(10), score, sampler, (512, 2), grid, sharding=sharding
+        )
+        (one, info), (many, spread) = run(None), run(sharding)
+        assert many.sharding.is_equivalent_to(sharding, 2)
+        # A resampling point that falls between two particles may fall to either.
+        same = jnp.abs(one - many).max(1) < 1e-3
+        assert same.mean() > 0.98
+        assert abs(info.log_normalizer[-1] - spread.log_normalizer[-1]) < 1e-3
+
+
+def test_one_program_serves_all_numbers():
+    from compjax.testing import assert_single_trace
+
+    grids = [cj.karras_sigmas(8, 0.1, top) for top in (5.0, 10.0)]
+    samplers = [FeynmanKac(threshold=t, final=t) for t in (0.3, 0.9)]
+    scores = [cj.guide(GROUND, A, w) for w in (2.0, 3.0)]
+
+    def run(score, sampler, grid):
+        return cj.sample(jax.random.key(0), score, sampler, (16, 2), grid)
+
+    assert_single_trace(run, *zip(scores, samplers, grids, strict=True))
