@@ -1,4 +1,4 @@
-"""Compositions that factorize by construction: every condition has its own pixels.
+"""Compositions in which every condition has pixels of its own.
 
 Theorem 5.3 of Bradley et al. 2025 asks that a conditional differs from the background
 on its own block of pixels only.  A learned one does so nearly; what it changes
