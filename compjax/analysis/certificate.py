@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 from compjax.compose.weighted import contract
 from compjax.noise import check_sigmas
 from compjax.samplers import Ancestral, effective_sample_size, sample
-from compjax.samplers.smc import differences
+from compjax.samplers.smc import check_parts, differences, is_composition
 from compjax.types import (
     Number,
     PRNGKey,
@@ -95,23 +95,12 @@ def check_composition(composition: Any) -> None:
         ...
         ValueError: A certificate needs the parts of a composition, which cj.compose ...
     """
-    if not _is_composition(composition):
+    if not is_composition(composition):
         raise ValueError(
             "A certificate needs the parts of a composition, which cj.compose and "
             f"cj.compose_conditions keep; got {type(composition).__name__}."
         )
-    parts = (*getattr(composition, "scores", ()), getattr(composition, "score", None))
-    parts = (*parts, getattr(composition, "background", None))
-    for part in parts:
-        if _is_composition(part):
-            raise ValueError(
-                f"{part!r} is itself a composition, not the score of a noised density: "
-                "compose its parts directly, with weights of their own."
-            )
-
-
-def _is_composition(score: Any) -> bool:
-    return hasattr(score, "parts") and hasattr(score, "coefficients")
+    check_parts(composition)
 
 
 def _evaluate(composition: Any, x: Array, sigma: Sigma) -> tuple[Array, Array]:

@@ -294,11 +294,12 @@ class FeynmanKac:
 
     def check(self, score: Any, sigmas: Array) -> None:
         """Raises a ValueError for what cannot be sampled."""
-        if not (hasattr(score, "parts") and hasattr(score, "coefficients")):
+        if not is_composition(score):
             raise ValueError(
                 "FeynmanKac weighs the parts of a composition, which cj.compose, "
                 f"cj.product and their like keep; got {type(score).__name__}."
             )
+        check_parts(score)
         first, last = score.coefficients(sigmas[0]), score.coefficients(sigmas[-2])
         _check_coefficients(first, last)
 
@@ -497,6 +498,44 @@ class UnbiasedFeynmanKac:
             acceptance,
             force,
         )
+
+
+def is_composition(score: Any) -> bool:
+    """Whether a score keeps its parts apart.
+
+    Args:
+        score: Any score.
+
+    Example:
+        >>> is_composition(jnp.tanh)
+        False
+    """
+    return hasattr(score, "parts") and hasattr(score, "coefficients")
+
+
+def check_parts(composition: Any) -> None:
+    """Raises a ValueError if a part is itself a composition.
+
+    Weights need parts that obey the heat equation, as scores of noised densities do.
+
+    Args:
+        composition: With parts.
+
+    Example:
+        >>> import compjax as cj
+        >>> p = cj.densities.Gaussian(jnp.zeros(1), jnp.eye(1))
+        >>> check_parts(cj.compose(p, cj.power(p, 2.0)))
+        Traceback (most recent call last):
+        ...
+        ValueError: product(...) is itself a composition, not the score of a noised ...
+    """
+    parts = (*getattr(composition, "scores", ()), getattr(composition, "score", None))
+    for part in (*parts, getattr(composition, "background", None)):
+        if is_composition(part):
+            raise ValueError(
+                f"{part!r} is itself a composition, not the score of a noised density: "
+                "compose its parts directly, with weights of their own."
+            )
 
 
 def _equal(x: Array, sigmas: Array) -> Particles:

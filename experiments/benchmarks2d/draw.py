@@ -28,21 +28,20 @@ def task(
         axes[0].plot(*np.asarray(x).T, ".", ms=1.5, label=name)
     places = [np.asarray(p[name].sample(jax.random.key(1), 500)) for name in task.parts]
     everything = np.concatenate(places)
-    if pictures["target"] is not None:
-        everything = np.concatenate([everything, pictures["target"]])
+    target = pictures["target"] if "target" in pictures else None
+    if target is not None:
+        everything = np.concatenate([everything, target])
     reach = 1.15 * np.abs(everything).max()
     axes[0].set_title("parts: " + ", ".join(task.parts), fontsize=8, wrap=True)
-    target = pictures["target"]
     axes[1].set_title("target" if target is not None else "target: empty", fontsize=8)
     if target is not None:
         axes[1].plot(*target[:SHOWN].T, ".", ms=1.5, color=COLORS["target"])
     for axis, row in zip(axes[2:], rows, strict=False):
-        x = pictures[row["scores"], row["method"]]
+        x = pictures[f"{row['scores']}: {row['method']}"]
         color = COLORS[row["scores"]]
         axis.set_title(f"{row['method']}\n{row['scores']}: {verdict(row, numbers)}")
         axis.title.set(fontsize=8, color=color)
-        if x is not None:
-            axis.plot(*x[:SHOWN].T, ".", ms=1.5, color=color)
+        axis.plot(*x[:SHOWN].T, ".", ms=1.5, color=color)
     for axis in axes[: len(rows) + 2]:
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         axis.set_axis_on()

@@ -1,7 +1,7 @@
 """Every way to sample a composition: by kind of task, for densities and for scores."""
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -116,6 +116,7 @@ def _mixture(task, parts, everywhere, settings, exact):
     average = cj.product(*parts, weights=[1 / len(parts)] * len(parts))
     yield from _plain("average of scores, ", average, settings)
     if not exact:
+        yield from _chains("average of scores, ", average, settings, exact)
         wanted = (True,) * len(parts)
         yield (
             "average of scores, lift rejection",
@@ -137,7 +138,15 @@ def _negation(task, parts, everywhere, settings, exact):
     signed = cj.product(keep, avoid, weights=task.coefficients)
     yield from _plain("signed, ", signed, settings)
     yield from _chains("signed, ", signed, settings, exact)
+    trace = None if abs(sum(task.coefficients) - 1) < 1e-6 else ExactTrace()
+    weighted = FeynmanKac(divergence=trace)
+    yield "signed, Feynman-Kac", _particles(weighted, signed, settings)
     if exact:
+        unbiased = UnbiasedFeynmanKac()
+        yield (
+            "signed, Feynman-Kac, densities",
+            _particles(unbiased, signed, settings),
+        )
         bounded = cj.contrast(keep, avoid)
         yield from _plain("contrast, ", bounded, settings)
         yield from _chains("contrast, ", bounded, settings, exact)
@@ -166,15 +175,15 @@ def _chains(prefix: str, score: Any, settings: Settings, exact: bool):
     """Unadjusted chains with one step size; adjusted ones that are tuned."""
     yield f"{prefix}ULA", _corrected(ULA(0.1), score, settings)
     yield f"{prefix}UHMC", _corrected(UHMC(0.3), score, settings)
-    decide = (lambda kernel: kernel) if exact else partial(score_only, points=1)
-    label = "" if exact else ", score only"
-    yield f"{prefix}MALA{label}", _tuned(decide(MALA(0.5)), score, settings, 0.574)
     if exact:
+        yield f"{prefix}MALA", _tuned(MALA(0.5), score, settings, 0.574)
         yield f"{prefix}HMC", _tuned(HMC(0.5), score, settings, 0.651)
-        yield (
-            f"{prefix}MALA, score only",
-            _tuned(score_only(MALA(0.5)), score, settings, 0.574),
-        )
+    points = 3 if exact else 1  # evaluations inside of every line
+    decided = score_only(MALA(0.5), points)
+    yield (
+        f"{prefix}MALA, score only ({points})",
+        _tuned(decided, score, settings, 0.574),
+    )
 
 
 def _corrected(kernel: Any, score: Any, settings: Settings) -> Method:

@@ -48,7 +48,8 @@ def learned(densities: dict[str, Any], steps: int, seed: int, file: Path) -> Any
     if file.exists():
         state = serialization.from_bytes(state, file.read_bytes())
     done = int(state[3])
-    for part in launch.progress(range(done // PART, -(-steps // PART)), "training"):
+    todo = range(-(-done // PART), -(-steps // PART))
+    for part in launch.progress(todo, "training") if todo else ():
         key = jax.random.fold_in(jax.random.key(seed + 1), part)
         key_data, key_noise = jax.random.split(key)
         n = min(PART, steps - part * PART)

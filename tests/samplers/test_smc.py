@@ -286,6 +286,8 @@ def test_mistakes_are_told():
     fading = cj.compose(GROUND, A, weights=[lambda sigma: 1 / (1 + sigma)])
     with pytest.raises(ValueError, match="UnbiasedFeynmanKac"):
         go(fading, FeynmanKac())
+    with pytest.raises(ValueError, match="is itself a composition"):
+        go(cj.compose(GROUND, cj.power(A, 2.0)), FeynmanKac())
     bare = cj.as_score(lambda x, sigma: -x)
     with pytest.raises(ValueError, match="has no log_density to weigh"):
         go(bare, UnbiasedFeynmanKac())

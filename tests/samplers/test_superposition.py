@@ -102,3 +102,34 @@ def test_mistakes_are_told():
         go(cj.product(p, p), start=jnp.zeros((4, 1)))
     with pytest.raises(ValueError, match="temperature must be positive"):
         Or(temperature=0.0)
+
+
+@cj.types.pytree
+class Unnormalised:
+    """A log-sum-exp of energies without their normalisers, as in published code."""
+
+    parts: tuple
+
+    def log_density(self, x, sigma):
+        energies = [
+            -((x - part.mean[None]) ** 2).sum(1) / (2 * (part.cov[0, 0] + sigma**2))
+            for part in self.parts
+        ]
+        return jax.nn.logsumexp(jnp.stack(energies), axis=0)
+
+    def __call__(self, x, sigma):
+        return jax.grad(lambda x: self.log_density(x, sigma).sum())(x)
+
+
+def test_mixtures_need_normalised_densities():
+    """A wide and a narrow mode weigh half each; without normalisers 0.16 to 0.01."""
+    parts = at(-1.5, 0.0, variance=0.16), at(1.5, 0.0, variance=0.01)
+    sampler = cj.samplers.UnbiasedFeynmanKac()  # whatever the path, its end is right
+
+    def share_of_the_wide_mode(score):
+        x, _ = cj.sample(jax.random.key(6), score, sampler, (N, 2), GRID)
+        return float((x[:, 0] < 0).mean())
+
+    error = 4.5 * np.sqrt(0.25 / N) * 2  # resampled particles are worth fewer
+    assert abs(share_of_the_wide_mode(cj.mixture(*parts)) - 0.5) < error
+    assert abs(share_of_the_wide_mode(Unnormalised(parts)) - 0.5) > 4 * error
