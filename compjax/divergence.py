@@ -8,7 +8,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from compjax.types import PRNGKey, ScoreFn, Sigma, inner, pytree, static
+from compjax.types import (
+    PRNGKey,
+    ScoreFn,
+    Sigma,
+    inner,
+    pytree,
+    set_fields,
+    static,
+    whole,
+)
 
 
 def divergence(
@@ -136,10 +145,7 @@ class HutchinsonTrace:
     probes: int = static(default=1)
 
     def __post_init__(self) -> None:
-        if int(self.probes) != self.probes or self.probes < 1:
-            raise ValueError(
-                f"probes must be a positive whole number, got {self.probes}."
-            )
+        set_fields(self, probes=whole("probes", self.probes))
 
     def __call__(self, key: PRNGKey, score: Any, x: Array, sigma: Sigma) -> Array:
         return divergence_estimate(key, score, x, sigma, self.probes)

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from compjax.divergence import divergence, slopes
 from compjax.noise import check_sigmas
 from compjax.scores import check_score, denoise
-from compjax.types import PRNGKey, ScoreFn, as_float, inner
+from compjax.types import PRNGKey, ScoreFn, as_float, inner, whole
 
 
 def log_likelihood(
@@ -96,10 +96,9 @@ def log_likelihood_estimate(
         >>> log_likelihood_estimate(jax.random.key(0), p, x, grid).shape
         (1,)
     """
-    if int(probes) != probes or probes < 1:
-        raise ValueError(f"probes must be a positive whole number, got {probes}.")
+    probes = whole("probes", probes)
     x, sigmas = _checked(score, x, sigmas)
-    return _estimated(key, score, x, sigmas, int(probes))
+    return _estimated(key, score, x, sigmas, probes)
 
 
 @jax.jit
@@ -212,10 +211,9 @@ def elbo(
         >>> bool(abs(bound.mean - p.log_prob(x0)) < 0.2)
         True
     """
-    if int(draws) != draws or draws < 2:
-        raise ValueError(f"draws must be at least 2, got {draws}.")
+    draws = whole("draws", draws, 2)
     x0, sigmas = _checked(score, x0, sigmas)
-    found = _losses(key, (score,), x0, sigmas, int(draws))[:, 0]
+    found = _losses(key, (score,), x0, sigmas, draws)[:, 0]
     levels = sigmas[:-1]
     prior = inner(x0, x0) / (2 * levels[0] ** 2)
     decoder = x0[0].size / 2 * jnp.log(2 * jnp.pi * levels[-1] ** 2)
@@ -259,11 +257,10 @@ def lift(
         >>> (found.mean > 0).tolist()
         [False, True]
     """
-    if int(draws) != draws or draws < 2:
-        raise ValueError(f"draws must be at least 2, got {draws}.")
+    draws = whole("draws", draws, 2)
     check_score(background, "the background")
     x0, sigmas = _checked(conditional, x0, sigmas)
-    found = _losses(key, (conditional, background), x0, sigmas, int(draws))
+    found = _losses(key, (conditional, background), x0, sigmas, draws)
     return _bound(found[:, 0] - found[:, 1])
 
 

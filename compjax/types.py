@@ -267,6 +267,31 @@ def as_float(value: Any) -> Array:
     return jnp.asarray(value, dtype=jnp.result_type(float))
 
 
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A number of things, as an int.
+
+    Args:
+        name: Of the argument, for the message.
+        value: What the user passed.
+        least: The smallest that makes sense.
+
+    Raises:
+        ValueError: If it is not a whole number, or too small.
+
+    Example:
+        >>> whole("moves", 3.0)
+        3
+        >>> whole("moves", 0)
+        Traceback (most recent call last):
+        ...
+        ValueError: moves must be a positive whole number, got 0.
+    """
+    if int(value) != value or value < least:
+        kind = "a positive whole number" if least == 1 else f"at least {least}"
+        raise ValueError(f"{name} must be {kind}, got {value}.")
+    return int(value)
+
+
 def concrete(value: Any) -> np.ndarray | None:
     """`value` as a NumPy array, or None where it is a tracer and cannot be looked at.
 

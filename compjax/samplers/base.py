@@ -115,6 +115,7 @@ def trajectory(
     _, path, info = _run(
         _position, key, score, sampler, tuple(shape), sigmas, start, sharding
     )
+    _check_finite(path[-1])
     return path, info
 
 

@@ -25,6 +25,7 @@ from compjax.types import (
     concrete,
     pytree,
     static,
+    whole,
 )
 
 
@@ -81,13 +82,14 @@ class Corrected:
 
 
 def corrected(predictor: Sampler, kernel: Kernel, moves: int) -> Corrected:
-    """Any predictor with any corrector: `moves` of the kernel before each step.
+    """A predictor with any corrector: `moves` of the kernel before each step.
 
     The moves are made where the sample is, so the first ones mend the start and none
     is made at sigma = 0, where there is no score.
 
     Args:
-        predictor: For example `Euler()`, `Heun()`, `Ancestral()`.
+        predictor: `Euler()`, `Heun()`, `Ancestral()`, `Churn(...)`, or one of yours
+            whose state is the sample alone.
         kernel: For example `ULA()`, `MALA()`, `score_only(HMC())`.
         moves: Moves at every noise level, at least 1.
 
@@ -111,9 +113,12 @@ def corrected(predictor: Sampler, kernel: Kernel, moves: int) -> Corrected:
                 f"{thing!r} has no init and step: construct one, as in "
                 "corrected(cj.samplers.Euler(), cj.samplers.MALA(), 4)."
             )
-    if int(moves) != moves or moves < 1:
-        raise ValueError(f"moves must be a positive whole number, got {moves}.")
-    return Corrected(predictor, kernel, int(moves))
+    if hasattr(predictor, "start"):
+        raise ValueError(
+            f"{predictor!r} keeps more than samples, which moves would make untrue: "
+            "particles are moved by FeynmanKac(kernel=...)."
+        )
+    return Corrected(predictor, kernel, whole("moves", moves))
 
 
 def run_kernel(
@@ -190,7 +195,8 @@ def tune(
         The kernel, whose step size is a function of sigma.
 
     Raises:
-        ValueError: If the kernel accepts everything, or `acceptance` is out of range.
+        ValueError: If the kernel accepts everything, `acceptance` is out of range, or
+            there are no moves.
 
     Source: Robbins and Monro 1951; Roberts and Rosenthal 1998; Beskos et al. 2013.
 
@@ -211,6 +217,7 @@ def tune(
     wanted = concrete(as_float(acceptance))
     if wanted is not None and not 0 < wanted < 1:
         raise ValueError(f"acceptance must lie in (0, 1), got {wanted}.")
+    moves, shape = whole("moves", moves), tuple(shape)
     start, sigmas = check_run(score, Euler(), shape, sigmas, start)
     steps = _tune(key, kernel, score, shape, sigmas, as_float(acceptance), moves, start)
     return _resized(kernel, StepSizes(sigmas[:-1], steps))

@@ -4,8 +4,8 @@ A kernel moves every sample of a batch on its own: proposals, acceptance and mom
 are those of independent chains.  Step sizes are relative to the noise level,
 $h = a\sigma^2$ for Langevin and $\epsilon = a\sigma$ for leapfrog steps, so one number
 serves a whole grid: nothing in a noised density is narrower than sigma.  A composition
-of k parts can be $\sqrt k$ times narrower; `tune` finds the steps where one number does
-not do.
+can be narrower by the square root of its positive coefficients' sum; `tune` finds the
+steps where one number does not do.
 `corrected` puts a kernel into a sampler.
 """
 
@@ -29,6 +29,7 @@ from compjax.types import (
     pytree,
     set_fields,
     static,
+    whole,
 )
 
 
@@ -288,10 +289,7 @@ def _check_hamiltonian(kernel: Any) -> None:
         step_size=_as_step_size(kernel.step_size),
         damping=as_float(kernel.damping),
     )
-    if int(kernel.leapfrogs) != kernel.leapfrogs or kernel.leapfrogs < 1:
-        raise ValueError(
-            f"leapfrogs must be a positive whole number, got {kernel.leapfrogs}."
-        )
+    set_fields(kernel, leapfrogs=whole("leapfrogs", kernel.leapfrogs))
     if (damping := concrete(kernel.damping)) is not None and not 0 <= damping < 1:
         raise ValueError(f"damping must lie in [0, 1), got {damping}.")
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from compjax.types import PRNGKey
+from compjax.types import PRNGKey, whole
 
 
 class Kept(NamedTuple):
@@ -68,9 +68,7 @@ def rejection(
         >>> kept.x.shape, bool(kept.x.max() < 0.5)
         ((100, 1), True)
     """
-    for name, value in (("n", n), ("rounds", rounds)):
-        if int(value) != value or value < 1:
-            raise ValueError(f"{name} must be a positive whole number, got {value}.")
+    n, rounds = whole("n", n), whole("rounds", rounds)
     kept, proposals, held = [], 0, 0
     for key_round in jax.random.split(key, rounds):
         key_propose, key_hold = jax.random.split(key_round)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from compjax.compose import Contrast, HarmonicMean, Pullback, Switch
 from compjax.compose.weighted import contract
 from compjax.samplers.correct import run_kernel
 from compjax.types import (
@@ -32,6 +33,7 @@ from compjax.types import (
     pytree,
     set_fields,
     static,
+    whole,
 )
 
 
@@ -120,8 +122,8 @@ def virial(
 ) -> Float[Array, ""]:
     r"""$E\,(x - E x) \cdot S(x) / d$, which is -1 under the density whose score S is.
 
-    By parts.  Samples for which it is not have another law; where it is positive the
-    score drives them apart, and may belong to no density at all.
+    By parts.  Samples for which it is not have another law, or the score belongs to no
+    density at all: directions in which the precision is negative count as +1 and more.
 
     Args:
         x: `[b, *d]`, samples.
@@ -141,7 +143,12 @@ def virial(
         True
     """
     logs = jnp.zeros(len(x)) if log_weights is None else log_weights
-    weights = jax.nn.softmax(logs)
+    event = tuple(range(1, x.ndim))
+    alive = jnp.isfinite(x).all(event) & jnp.isfinite(score).all(event)
+    # The dead have no weight, but 0 times what is no number is none either.
+    at = alive.reshape(alive.shape + (1,) * len(event))
+    x, score = jnp.where(at, x, 0.0), jnp.where(at, score, 0.0)
+    weights = jnp.nan_to_num(jax.nn.softmax(jnp.where(alive, logs, -jnp.inf)))
     center = jnp.tensordot(weights, x, 1)
     return weights @ inner(x - center[None], score) / x[0].size
 
@@ -199,8 +206,9 @@ class ParticleInfo(NamedTuple):
         log_normalizer: $\log \int \pi_\sigma$, estimated.
         dead: How many particles have weight zero, or none that is a number.
         acceptance: `[b]`, of the Markov moves; ones without any.
-        virial: $E\,(x - E x) \cdot S / d$ before the step, -1 for every density.  It is
-            positive where the composition is none, as with a negative precision.
+        virial: $E\,(x - E x) \cdot S / d$ before the step, which is -1 for every
+            density: away from it by more than its error, the particles follow another
+            law, or the composition is no density there (a negative precision).
     """
 
     evaluations: Int[Array, ""]
@@ -247,6 +255,10 @@ class FeynmanKac:
     batch is one population: its samples depend on each other.  With Markov moves,
     copies of one particle part again.
 
+    Every part must be the score of a noised density.  A `start` that a user gives is
+    taken for samples of the composition at the first level.  Where a grid ends above 0,
+    the last step is weighed at its beginning alone.
+
     Coefficients that sum to one, as those of `compose` and `guide`, need nothing else.
     Where they sum to C, as in products and powers, wide noise to that power is narrower
     than the noise that is added, and weights vary even for parts that are all alike;
@@ -260,10 +272,12 @@ class FeynmanKac:
         kernel: Moves particles at their noise level before each step; None for none.
         moves: How many moves.
         scale: Roughly the standard deviation of what is sampled.  It decides the
-            variance of a step's noise, between that of DDPM at 0 and that of Euler and
-            Maruyama's rule at infinity; the smaller the steps, the less it matters.
+            variance of a step's noise, between that of DDPM near 0 and that of Euler
+            and Maruyama's rule at infinity; for small steps it hardly matters.
         divergence: `ExactTrace()` or `HutchinsonTrace(probes)` to scale the noise by
-            1/C; None for the reverse SDE, which needs none.
+            1/C; None for the reverse SDE, which needs none.  The noise of probes enters
+            the weights as an exponent, whose bias falls with the steps.  Derivatives
+            are not counted as evaluations.
 
     Raises:
         ValueError: If a number is out of range; on sampling, if the score has no parts,
@@ -300,8 +314,15 @@ class FeynmanKac:
                 f"cj.product and their like keep; got {type(score).__name__}."
             )
         check_parts(score)
-        first, last = score.coefficients(sigmas[0]), score.coefficients(sigmas[-2])
-        _check_coefficients(first, last)
+        found = jax.vmap(score.coefficients)(sigmas[:-1])
+        _check_coefficients(found)
+        if (levels := concrete(found)) is not None and np.ptp(levels, axis=0).max() > (
+            1e-4 * np.abs(levels).max()
+        ):
+            raise ValueError(
+                f"coefficients go from {levels[0]} to {levels[-1]} along the grid: "
+                "weights then need log-densities, which UnbiasedFeynmanKac uses."
+            )
 
     def start(
         self, key: PRNGKey, score: Any, shape: tuple[int, ...], sigmas: Array
@@ -434,9 +455,8 @@ class UnbiasedFeynmanKac:
                 f"{score!r} has no log_density to weigh particles with: take "
                 "FeynmanKac, which needs scores alone."
             )
-        for sigma in (sigmas[0], sigmas[-2]):
-            total = _total(score, sigma)
-            _check_coefficients(total[None], total[None])
+        if hasattr(score, "coefficients"):
+            _check_coefficients(jax.vmap(score.coefficients)(sigmas[:-1]))
 
     def start(
         self, key: PRNGKey, score: Any, shape: tuple[int, ...], sigmas: Array
@@ -513,10 +533,15 @@ def is_composition(score: Any) -> bool:
     return hasattr(score, "parts") and hasattr(score, "coefficients")
 
 
+NOT_NOISED = (Contrast, HarmonicMean, Switch, Pullback)
+"""Compositions of densities, along whose path no heat equation holds."""
+
+
 def check_parts(composition: Any) -> None:
     """Raises a ValueError if a part is itself a composition.
 
-    Weights need parts that obey the heat equation, as scores of noised densities do.
+    Weights need parts that obey the heat equation, as scores of noised densities do;
+    those of sums, contrasts, harmonic means, switches and pullbacks do not.
 
     Args:
         composition: With parts.
@@ -531,7 +556,7 @@ def check_parts(composition: Any) -> None:
     """
     parts = (*getattr(composition, "scores", ()), getattr(composition, "score", None))
     for part in (*parts, getattr(composition, "background", None)):
-        if is_composition(part):
+        if is_composition(part) or isinstance(part, NOT_NOISED):
             raise ValueError(
                 f"{part!r} is itself a composition, not the score of a noised density: "
                 "compose its parts directly, with weights of their own."
@@ -617,30 +642,29 @@ def _finish(
 def _check_population_sampler(sampler: Any) -> None:
     names = ("threshold", "final", "scale")
     set_fields(sampler, **{name: as_float(getattr(sampler, name)) for name in names})
-    for name, most in zip(names, (1, 1, np.finfo(np.float32).max), strict=True):
+    for name in ("threshold", "final"):
         value = concrete(getattr(sampler, name))
-        if value is not None and not 0 <= value <= most:
-            raise ValueError(f"{name} must lie in [0, {most}], got {value}.")
-    if int(sampler.moves) != sampler.moves or sampler.moves < 1:
-        raise ValueError(f"moves must be a positive whole number, got {sampler.moves}.")
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {value}.")
+    if (scale := concrete(sampler.scale)) is not None and not 0 < scale < np.inf:
+        raise ValueError(f"scale must be positive, got {scale}.")
+    set_fields(sampler, moves=whole("moves", sampler.moves))
 
 
-def _check_coefficients(first: Array, last: Array) -> None:
-    if first.ndim > 1:
+def _check_coefficients(found: Array) -> None:
+    """Of all levels, `[n, k]`."""
+    if found.ndim > 2:
         raise ValueError(
             "coefficients differ between samples, which then have different targets: "
             "particles are one population, so sample one composition at a time."
         )
-    before, after = concrete(first), concrete(last)
-    if before is None or after is None:
+    levels = concrete(found)
+    if levels is None:
         return
-    if not np.allclose(before, after):
+    totals = levels.sum(1)
+    if not (totals > 0).all():
+        worst = int(np.argmin(totals))
         raise ValueError(
-            f"coefficients go from {before} to {after} with sigma: weights then need "
-            "log-densities, which UnbiasedFeynmanKac uses."
-        )
-    if not before.sum() > 0:
-        raise ValueError(
-            f"coefficients {before} sum to {before.sum()}: wide noise to that power "
-            "cannot be normalised; they must sum to a positive number."
+            f"coefficients {levels[worst]} sum to {totals[worst]}: wide noise to that "
+            "power cannot be normalised; they must sum to a positive number."
         )

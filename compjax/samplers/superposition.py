@@ -67,6 +67,11 @@ class Or:
         temperature: $T$; 1 is the exact score of the mixture.
 
     Source: Skreta et al. 2024 (2412.17762), proposition 1.
+
+    Example:
+        >>> logs, x = jnp.log(jnp.array([[1.0], [3.0]])), jnp.zeros((1, 1))
+        >>> Or()(logs, x[None], x, 1.0, 1.0).ravel()
+        Array([0.25, 0.75], dtype=float32)
     """
 
     log_weights: Any = 0.0
@@ -101,16 +106,20 @@ class Or:
 class And:
     r"""Equal densities: weights that sum to one, with which all $d\log p_i$ agree.
 
-    With k models they solve k linear equations; where scores leave them undecided, as
-    at wide noise, the solution nearest to equal weights is taken.
+    With k models they solve k linear equations, in the sense of least squares with a
+    small ridge around equal weights, which decides where scores do not differ.
 
     Args:
         offsets: $\ell_i$, `[k]` or a number: wanted log-densities up to a common
             constant.
-        ridge: How much of the mean squared difference of scores is added to the
-            diagonal, so that the solution stays bounded.
+        ridge: What is added to the diagonal of the normal equations, as a share of
+            its mean; not negative.
 
     Source: Skreta et al. 2024 (2412.17762), proposition 6; least squares ours.
+
+    Example:
+        >>> And(offsets=jnp.array([0.0, 1.0])).ridge > 0
+        Array(True, dtype=bool)
     """
 
     offsets: Any = 0.0
@@ -118,6 +127,8 @@ class And:
 
     def __post_init__(self) -> None:
         set_fields(self, offsets=as_float(self.offsets), ridge=as_float(self.ridge))
+        if (ridge := concrete(self.ridge)) is not None and not 0 <= ridge < np.inf:
+            raise ValueError(f"ridge must not be negative, got {ridge}.")
 
     def __call__(
         self,
@@ -193,9 +204,17 @@ class Superposition:
                 "Superposition needs several scores, which cj.product keeps apart; got "
                 f"{type(score).__name__}."
             )
-        k = len(score.coefficients(sigmas[0]))
-        if k < 2:
-            raise ValueError(f"Superposition needs two scores or more, got {k}.")
+        coefficients = score.coefficients(sigmas[0])
+        if len(coefficients) < 2:
+            raise ValueError(
+                f"Superposition needs two scores or more, got {len(coefficients)}."
+            )
+        value = concrete(coefficients)
+        if value is not None and np.ptp(value) > 1e-5:
+            raise ValueError(
+                f"Superposition finds weights itself, and would ignore {value}: give "
+                "cj.product(*scores), and Or(log_weights=...) for a prior."
+            )
 
     def start(
         self, key: PRNGKey, score: Any, shape: tuple[int, ...], sigmas: Array

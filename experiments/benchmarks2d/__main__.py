@@ -9,6 +9,7 @@ samples of the target reach.  A task that is done is not done again.
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
