@@ -42,7 +42,7 @@ def learned(densities: dict[str, Any], steps: int, seed: int, file: Path) -> Any
     keys = jax.random.split(jax.random.key(seed), len(names))
     init = jax.vmap(lambda key: MODULE.init(key, jnp.zeros((1, 2)), 1.0)["params"])
     params = jax.jit(init)(keys)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 2e-3, 200, steps, 1e-5)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 2e-3, steps // 30, steps, 1e-5)
     optimizer = optax.adam(schedule)
     state = params, jax.vmap(optimizer.init)(params), params, jnp.int32(0)
     if file.exists():
