@@ -17,6 +17,7 @@ from compjax.samplers.smc import (
     weight_rate,
 )
 from compjax.samplers.superposition import And, Or, Superposition
+from compjax.samplers.tracked import Tracked
 
 __all__ = [
     "HMC",
@@ -36,6 +37,7 @@ __all__ = [
     "PathIntegral",
     "StepSizes",
     "Superposition",
+    "Tracked",
     "UnbiasedFeynmanKac",
     "corrected",
     "effective_sample_size",

@@ -70,7 +70,7 @@ class Or:
 
     Example:
         >>> logs, x = jnp.log(jnp.array([[1.0], [3.0]])), jnp.zeros((1, 1))
-        >>> Or()(logs, x[None], x, 1.0, 1.0).ravel()
+        >>> Or()(logs, jnp.zeros((2, 1, 1)), x, 1.0, 1.0).ravel().round(2)
         Array([0.25, 0.75], dtype=float32)
     """
 

@@ -96,6 +96,10 @@ def test_mistakes_are_told():
     )
     with pytest.raises(ValueError, match="needs several scores"):
         go(p)
+    with pytest.raises(ValueError, match="would ignore"):
+        go(cj.product(p, p, weights=[5.0, 1.0]))
+    with pytest.raises(ValueError, match="ridge must not be negative"):
+        And(ridge=-1.0)
     with pytest.raises(ValueError, match="two scores or more, got 1"):
         go(cj.power(p, 1.0))
     with pytest.raises(ValueError, match="give no start"):
