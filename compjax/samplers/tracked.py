@@ -46,8 +46,8 @@ class Tracked:
         + \frac{\lVert x' - x \rVert^2}{2w} + \frac d2 \log\frac{w}{\sigma_{up}^2}$$
 
     One evaluation of the score a step and no derivative.  Its error is random, about
-    $\log(\sigma_0^2 / \sigma_n^2) \sqrt{d / 2n}$ for n steps; it speaks of the noised data,
-    not of what a composition should be.
+    $\log(\sigma_0^2 / \sigma_n^2) \sqrt{d / 2n}$ for n steps; it speaks of the noised
+    data, not of what a composition should be.
 
     Source: Skreta et al. 2024 (2412.17762), theorem 1, for small steps.
 

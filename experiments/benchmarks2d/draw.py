@@ -40,7 +40,7 @@ def task(
         x = pictures[f"{row['scores']}: {row['method']}"]
         color = COLORS[row["scores"]]
         axis.set_title(f"{row['method']}\n{row['scores']}: {verdict(row, numbers)}")
-        axis.title.set(fontsize=8, color=color)
+        axis.title.set(fontsize=7, color=color)
         axis.plot(*x[:SHOWN].T, ".", ms=1.5, color=color)
     for axis in axes[: len(rows) + 2]:
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")

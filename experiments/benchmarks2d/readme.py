@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments import tables
 
 HERE = Path(__file__).parent
@@ -22,7 +24,7 @@ def best(found: Mapping[str, Any]) -> list[list[str]]:
     rows = [
         [
             "task",
-            "W2 of two exact sets",
+            "W2 of two exact sets (deviation)",
             "plain reverse SDE",
             "best, exact scores",
             "floors",
@@ -41,10 +43,10 @@ def best(found: Mapping[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 name,
-                f"{one['floor']['W2']:.4f}",
+                f"{one['floor']['W2']:.4f} ({np.std(one['floors'], ddof=1):.4f})",
                 f"{_floors(plain, one):.2f}",
                 exact["method"],
-                f"**{_floors(exact, one):.2f}**",
+                f"**{_floors(exact, one):.2f}** ({_repetitions(exact, one)})",
                 f"{exact['evaluations']:.0f}",
                 learned["method"],
                 f"{_floors(learned, one):.2f}",
@@ -200,6 +202,10 @@ def _measured(one: Mapping[str, Any], column: str) -> Iterator[Any]:
 
 def _best(one: Mapping[str, Any], column: str) -> Any:
     return min(_measured(one, column), key=lambda row: row["metrics"]["W2"])
+
+
+def _repetitions(row: Mapping[str, Any], one: Mapping[str, Any]) -> str:
+    return " ".join(f"{w2 / one['floor']['W2']:.2f}" for w2 in row["by seed"])
 
 
 def _is_plain(row: Mapping[str, Any]) -> bool:
