@@ -65,7 +65,8 @@ def mmd2(x: Points, y: Points) -> float:
 
     It is 0 on average for one law, so that values below 0 occur.
     """
-    width = np.median(pdist(np.concatenate([x[:500], y[:500]])))
+    distances = pdist(np.concatenate([x[:500], y[:500]]))
+    width = np.median(distances) or distances.mean()  # of two points it is 0
     kernel = lambda a, b: np.exp(-cdist(a, b, "sqeuclidean") / (2 * width**2))
     n, m = len(x), len(y)
     within = lambda k, n: (k.sum() - n) / (n * (n - 1))
