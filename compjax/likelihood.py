@@ -38,6 +38,9 @@ def log_likelihood(
     there: its error is of the order of $(\text{variance} / \sigma_{max}^2)^2$, where
     that of $N(0, \sigma_{max}^2 I)$ is of the order of their mean over $\sigma_{max}$.
 
+    It is the density of what the flow samples.  For a composition that does not commute
+    with noise that is neither the composition's `log_density` nor the same, normalised.
+
     Args:
         score: The score.
         x: `[b, *d]`.

@@ -198,6 +198,8 @@ def _check_finite(x: Array) -> None:
     lost = (~jnp.isfinite(x)).any(tuple(range(1, x.ndim)))
     raise ValueError(
         f"{int(lost.sum())} of {len(x)} samples are not finite: the score returned "
-        "values that are not numbers, or the composition is no density at some noise "
-        "level (its precision is negative), so that samples escape."
+        "values that are not numbers; or the composition is no density at some noise "
+        "level (its precision is negative), so that samples escape; or it is empty "
+        "there, so that every particle has weight zero (a density with edges is empty "
+        "where it ends: let sigmas end above 0)."
     )

@@ -44,7 +44,7 @@ def rejection(
     Args:
         key: A typed PRNG key.
         propose: From a key to `[b, *d]`.
-        holds: From a key and `[b, *d]` to `[b]`, whether to keep.
+        holds: From a key (for estimates) and `[b, *d]` to `[b]`, whether to keep.
         n: How many are wanted.
         rounds: How many batches of proposals at most.
 

@@ -25,6 +25,7 @@ from compjax.compose import Contrast, HarmonicMean, Pullback, Switch
 from compjax.compose.weighted import contract
 from compjax.samplers.correct import run_kernel
 from compjax.types import (
+    Kernel,
     Number,
     PRNGKey,
     as_float,
@@ -649,6 +650,17 @@ def _check_population_sampler(sampler: Any) -> None:
     if (scale := concrete(sampler.scale)) is not None and not 0 < scale < np.inf:
         raise ValueError(f"scale must be positive, got {scale}.")
     set_fields(sampler, moves=whole("moves", sampler.moves))
+    kernel, trace = sampler.kernel, getattr(sampler, "divergence", None)
+    if kernel is not None and (isinstance(kernel, type) or not _is_kernel(kernel)):
+        raise ValueError(f"kernel must be one, such as MALA(0.3), got {kernel!r}.")
+    if isinstance(trace, type) or not (trace is None or callable(trace)):
+        raise ValueError(
+            f"divergence must be one, such as ExactTrace(), got {trace!r}."
+        )
+
+
+def _is_kernel(kernel: Any) -> bool:
+    return hasattr(kernel, "step_size") or isinstance(kernel, Kernel)
 
 
 def _check_coefficients(found: Array) -> None:

@@ -197,6 +197,10 @@ class Superposition:
 
     rule: Any
 
+    def __post_init__(self) -> None:
+        if isinstance(self.rule, type) or not callable(self.rule):
+            raise ValueError(f"rule must be Or() or And(), got {self.rule!r}.")
+
     def check(self, score: Any, sigmas: Array) -> None:
         """Raises a ValueError for what cannot be superposed."""
         if not hasattr(score, "parts"):

@@ -358,6 +358,11 @@ def test_mistakes_are_told():
     between = lambda s: jnp.where((s > 0.3) & (s < 5), 5.0, 1.0)
     with pytest.raises(ValueError, match="along the grid"):
         go(cj.compose(GROUND, A, weights=[between]), FeynmanKac())
+    for kernel in (0.3, cj.samplers.MALA):
+        with pytest.raises(ValueError, match="kernel must be one, such as MALA"):
+            FeynmanKac(kernel=kernel)
+    with pytest.raises(ValueError, match="divergence must be one"):
+        FeynmanKac(divergence=ExactTrace)
     with pytest.raises(ValueError, match="scale must be positive"):
         UnbiasedFeynmanKac(scale=0.0)
     bare = cj.as_score(lambda x, sigma: -x)

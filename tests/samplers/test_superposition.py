@@ -98,6 +98,8 @@ def test_mistakes_are_told():
         go(p)
     with pytest.raises(ValueError, match="would ignore"):
         go(cj.product(p, p, weights=[5.0, 1.0]))
+    with pytest.raises(ValueError, match=r"rule must be Or\(\) or And"):
+        Superposition(Or)
     with pytest.raises(ValueError, match="ridge must not be negative"):
         And(ridge=-1.0)
     with pytest.raises(ValueError, match="two scores or more, got 1"):
