@@ -31,7 +31,7 @@ def task(
     target = pictures["target"] if "target" in pictures else None
     if target is not None:
         everything = np.concatenate([everything, target])
-    reach = 1.15 * np.abs(everything).max()
+    reach = 1.3 * np.abs(everything).max()
     axes[0].set_title("parts: " + ", ".join(task.parts), fontsize=8, wrap=True)
     axes[1].set_title("target" if target is not None else "target: empty", fontsize=8)
     if target is not None:
@@ -42,6 +42,10 @@ def task(
         axis.set_title(f"{row['method']}\n{row['scores']}: {verdict(row, numbers)}")
         axis.title.set(fontsize=7, color=color)
         axis.plot(*x[:SHOWN].T, ".", ms=1.5, color=color)
+        outside = (np.abs(x) > reach).any(1).mean() if len(x) else 0.0
+        if outside > 0.01:
+            place = {"ha": "center", "va": "bottom", "transform": axis.transAxes}
+            axis.text(0.5, 0.02, f"{outside:.0%} outside", fontsize=7, **place)
     for axis in axes[: len(rows) + 2]:
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         axis.set_axis_on()
