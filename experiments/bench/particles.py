@@ -155,6 +155,8 @@ def draw(numbers: dict[str, Any]) -> Any:
         axis.loglog(n, [times[-1] * m / n[-1] for m in n], "k:", label="linear")
         axis.set(xlabel=label, ylabel="seconds for 100 steps", xticks=n)
         axis.set_xticklabels([str(m) for m in n])
+        seconds_shown = [s for s in (0.5, 1, 2, 5, 10, 20) if s <= 1.2 * max(times)]
+        axis.set_yticks(seconds_shown, [f"{s:g}" for s in seconds_shown])
         axis.minorticks_off()
         axis.legend()
     return figure
