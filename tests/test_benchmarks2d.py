@@ -69,7 +69,7 @@ def test_the_likelihood_is_normalised(known):
 def test_published_slips_are_those_that_are_known(known):
     assert pytest.approx(-6.19, abs=5e-3) == metrics.RRR_SLIP
     task = known["mixture_c"]
-    inside = np.array([[-0.5, 0.3], [0.5, -0.2]])
+    inside = np.array([[-1.0, 0.0], [1.0, 0.1]])
     assert metrics.within_circles(inside).all() and not task.accepts(inside).any()
 
 
@@ -100,14 +100,13 @@ def test_particles_reach_a_target_that_plain_diffusion_misses(known):
     task, p = known["annealing"], densities()
     parts, settings = (p["two widths"],), Settings(samples=400, steps=60)
     target = task.target(jax.random.key(3), 400)
-    floor = metrics.w2(task.target(jax.random.key(4), 400), target)
     wanted = ("reverse SDE", "Feynman-Kac, densities")
     found = {
         name: metrics.w2(method(jax.random.key(5)).x, target)
         for name, method in methods(task, parts, p["everywhere"], settings)
         if name in wanted
     }
-    assert found["Feynman-Kac, densities"] < 1.8 * floor < found["reverse SDE"]
+    assert found["Feynman-Kac, densities"] < found["reverse SDE"] / 4
 
 
 @pytest.mark.slow
