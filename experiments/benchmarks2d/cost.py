@@ -104,11 +104,11 @@ def draw(curves: dict[str, Any]) -> Figure:
             x = [row["evaluations"] for row in rows]
             y = [row["floors"] for row in rows]
             axis.loglog(x, y, METHODS[method], ms=4, lw=1.2, label=method)
-        axis.axhspan(0.5, 1.5, color="0.9", zorder=0)
+        axis.axhspan(0.4, 1.5, color="0.9", zorder=0)
         axis.set(title=name, xlabel="evaluations of the parts, a sample")
     axes[0].set(ylabel="W2 to the target, in floors")
-    axes[0].set_yticks([1, 1.5, 3, 10, 30], ["1", "1.5", "3", "10", "30"])
-    axes[0].set_ylim(bottom=0.7)
+    axes[0].set_yticks([0.5, 1, 1.5, 3, 10], ["0.5", "1", "1.5", "3", "10"])
+    axes[0].set_ylim(0.4, 20)
     lines = axes[0].get_legend_handles_labels()
     figure.legend(*lines, loc="outside lower center", ncols=3)
     return figure
