@@ -3,9 +3,9 @@ r"""Log-likelihoods of a score: along the probability flow, and by denoising.
 Along the flow $dx/d\sigma = v(x, \sigma) = -\sigma s(x, \sigma)$ a density changes by
 $d \log p / d\sigma = -\nabla\!\cdot v = \sigma\,\nabla\!\cdot s$, so
 
-$$\log p_{\sigma_{min}}(x) = \log p_{\sigma_{max}}(x_{\sigma_{max}})
+$$\log p_{\sigma_{min}}(x) = \log p_{\sigma_{max}}(x(\sigma_{max}))
     - \int_{\sigma_{min}}^{\sigma_{max}}
-      \sigma\,\nabla\!\cdot s(x_\sigma, \sigma)\,d\sigma.$$
+      \sigma\,\nabla\!\cdot s(x(\sigma), \sigma)\,d\sigma.$$
 """
 
 from __future__ import annotations
@@ -182,10 +182,10 @@ def elbo(
 
     With $x_j = x_0 + \sigma_j \epsilon$ and D the denoiser, $-\log p(x_0)$ is at most
 
-    $$\frac{|x_0|^2}{2\sigma_{max}^2}
+    $$\frac{\lVert x_0 \rVert^2}{2\sigma_{max}^2}
       + \sum_j \tfrac12 \Bigl(\frac1{\sigma_{j+1}^2} - \frac1{\sigma_j^2}\Bigr)
-        E|x_0 - D(x_j, \sigma_j)|^2
-      + \frac{E|x_0 - D(x_n, \sigma_n)|^2}{2\sigma_n^2}
+        E\lVert x_0 - D(x_j, \sigma_j) \rVert^2
+      + \frac{E\lVert x_0 - D(x_n, \sigma_n) \rVert^2}{2\sigma_n^2}
       + \frac d2 \log 2\pi\sigma_n^2,$$
 
     with $\sigma_n = \sigma_{min}$: a prior, the steps, and a Gaussian decoder.  With an
@@ -231,10 +231,10 @@ def lift(
     sigmas: Float[Array | np.ndarray, " levels"],
     draws: int = 16,
 ) -> Bound:
-    r"""$\log p(x_0 | c) - \log p(x_0)$, by the difference of two `elbo`s.
+    r"""$\log p(x_0 \mid c) - \log p(x_0)$, as a difference of bounds, `elbo`.
 
     Both see the same noise, so that what they have in common cancels.  Exact densities
-    need none of this: take the difference of their `log_prob`s.
+    need none of this: take the difference of `log_prob`.
 
     Args:
         key: A typed PRNG key.

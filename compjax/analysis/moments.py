@@ -36,7 +36,7 @@ def reverse_law(
     much it does not elsewhere.
 
     Args:
-        score: An affine score, such as a composition of `Gaussian`s.
+        score: An affine score, such as a composition of Gaussians.
         dimension: Of the space.
         sigmas: Decreasing noise levels, as for `sample`.
         eta: As for `Ancestral`.

@@ -35,7 +35,7 @@ def rejection(
 ) -> Kept:
     r"""Proposals of which a condition holds.
 
-    With lifts $\ell_i = \log p(x | c_i) - \log p(x)$ (`cj.lift`, or a difference of
+    With lifts $\ell_i = \log p(x \mid c_i) - \log p(x)$ (`cj.lift`, or a difference of
     `log_prob`s) conditions are combined as truths are: `(l1 > 0) & (l2 > 0)` for AND,
     `|` for OR, `~` for NOT.  What is kept follows the proposals' law, restricted to
     where the condition holds: exact if that is what is wanted, as for uniform

@@ -6,7 +6,7 @@ $\tau = \sigma^2$; their product does not.  Along the reverse SDE with score S,
 particles with the weights
 
 $$\log W = \int g\,d\tau, \qquad
-  g = \tfrac12\Bigl(|S|^2 - \sum_i c_i |s_i|^2\Bigr)$$
+  g = \tfrac12\Bigl(\lVert S \rVert^2 - \sum_i c_i \lVert s_i \rVert^2\Bigr)$$
 
 follow $\pi_\sigma$ exactly: the Laplacians cancel, so no divergence is needed
 (docs/math.md, Theorem N, where g is the criterion V).
@@ -42,7 +42,7 @@ def weight_rate(
     coefficients: Float[Array, " k"] | Float[Array, "k b"],
     parts: Float[Array, "k b *d"],
 ) -> Float[Array, " b"]:
-    r"""$g = \tfrac12(|S|^2 - \sum_i c_i |s_i|^2)$, `[b]`.
+    r"""$g = \tfrac12(\lVert S \rVert^2 - \sum_i c_i \lVert s_i \rVert^2)$, `[b]`.
 
     Differences to the first part are taken before any square, as parts are large where
     their differences are small.  With coefficients that sum to one nothing else is
@@ -73,7 +73,8 @@ def scaled_weight_rate(
 ) -> Float[Array, " b"]:
     r"""The rate of weights where the noise is scaled by $1/C = 1/\sum_i c_i$.
 
-    $$g = \tfrac12\Bigl(\frac{|S|^2}{C} - \sum_i c_i |s_i|^2\Bigr)
+    $$g = \tfrac12\Bigl(\frac{\lVert S \rVert^2}{C} -
+          \sum_i c_i \lVert s_i \rVert^2\Bigr)
           + \tfrac12\Bigl(\frac1C - 1\Bigr) \nabla\!\cdot S$$
 
     Where the noise is wide, every part is $N(0, \sigma^2)$, and g is the same for all.
@@ -100,11 +101,14 @@ def differences(
     coefficients: Float[Array, " k"] | Float[Array, "k b"],
     parts: Float[Array, "k b *d"],
 ) -> tuple[Float[Array, "b *d"], Float[Array, " b"]]:
-    r"""$\sum_i c_i (s_i - s_1)$, `[b, *d]`, and $\sum_i c_i |s_i - s_1|^2$, `[b]`.
+    r"""$\sum_i c_i\,\delta_i$ and $\sum_i c_i \lVert \delta_i \rVert^2$, from part 1.
 
     Args:
         coefficients: $c_i$.
-        parts: $s_i$.
+        parts: $s_i$, with $\delta_i = s_i - s_1$.
+
+    Returns:
+        `[b, *d]` and `[b]`.
 
     Example:
         >>> parts = jnp.array([[[1.0, 0.0]], [[1.0, 2.0]]])
@@ -411,8 +415,8 @@ class UnbiasedFeynmanKac:
     r"""Particles weighted by exact transition densities: no error from the steps.
 
     For annealed densities, whose values are known.  Each step proposes
-    $x' \sim M(\cdot\,|\,x)$, reverse diffusion that is exact for Gaussian data, and
-    weighs by $\pi_{\sigma'}(x') L(x\,|\,x') / (\pi_\sigma(x) M(x'\,|\,x))$ with L the
+    $x' \sim M(\cdot \mid x)$, reverse diffusion that is exact for Gaussian data, and
+    weighs by $\pi_{\sigma'}(x') L(x \mid x') / (\pi_\sigma(x) M(x' \mid x))$ with L the
     noise that leads back.  `exp(info.log_normalizer[-1])` is an unbiased estimate of
     $\int \prod_i p_i^{c_i}$ for any grid, and coefficients may depend on sigma.
 

@@ -3,11 +3,12 @@ r"""Superposition of diffusion models: OR and AND with weights that follow the s
 Along a path $dx = u\,d\tau + dW$ in reverse time, $d\tau = -d\sigma^2$, every model's
 log-density changes by Ito's formula and the heat equation, without a divergence:
 
-$$d \log p_i = s_i \cdot dx - \tfrac12 |s_i|^2\,d\tau + \text{the same for all i}.$$
+$$d \log p_i = s_i \cdot dx - \tfrac12 \lVert s_i \rVert^2\,d\tau
+  + \text{the same for all i}.$$
 
-A finite step uses Bayes' rule, $p_i(x') = p_i(x)\,p_i(x'|x) / p(x|x')$, with the
-Gaussian $p_i(x'|x)$ of DDPM, whose variance is $\sigma_{up}^2 \le \Delta\tau$: the line
-above times $\Delta\tau / \sigma_{up}^2$.
+A finite step uses Bayes' rule, $p_i(x') = p_i(x)\,p_i(x' \mid x) / p(x \mid x')$, with
+the Gaussian $p_i(x' \mid x)$ of DDPM, whose variance is
+$\sigma_{up}^2 \le \Delta\tau$: the line above times $\Delta\tau / \sigma_{up}^2$.
 """
 
 from __future__ import annotations
@@ -141,8 +142,8 @@ class And:
         r"""Weights `[k, b]` that close the gaps between log-densities in this step.
 
         With $x' - x = \Delta\tau \sum_j \kappa_j s_j + \epsilon$ the change of the
-        i-th is the gain times $s_i \cdot (x' - x) - |s_i|^2 \Delta\tau / 2$, which is
-        linear in kappa.
+        i-th is the gain times
+        $s_i \cdot (x' - x) - \lVert s_i \rVert^2 \Delta\tau / 2$, linear in kappa.
         """
         k, b = log_densities.shape
         flat = parts.reshape(k, b, -1).swapaxes(0, 1)  # [b, k, D]
@@ -223,7 +224,7 @@ class Superposition:
     def start(
         self, key: PRNGKey, score: Any, shape: tuple[int, ...], sigmas: Array
     ) -> Superposed:
-        r"""Wide noise around every model's mean, $\log p_i = -\sigma^2 |s_i|^2 / 2$."""
+        r"""Wide noise, and log-densities, $-\sigma^2 \lVert s_i \rVert^2 / 2$."""
         x = sigmas[0] * jax.random.normal(key, shape, sigmas.dtype)
         parts = score.parts(x, sigmas[0])
         squares = (parts**2).sum(tuple(range(2, parts.ndim)))

@@ -1,7 +1,7 @@
 r"""Log-densities of samples while they are sampled, without a divergence.
 
 Bayes' rule for one step from x down to x' of the noised data,
-$p(x') = p(x)\,p(x'|x) / p(x|x')$: the way up is noise of variance
+$p(x') = p(x)\,p(x' \mid x) / p(x \mid x')$: the way up is noise of variance
 $w = \sigma^2 - \sigma_{next}^2$, the way down the Gaussian of an ancestral step.  In
 the limit of small steps it is Ito's formula with the heat equation.
 """
