@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 from compjax.compose.weighted import contract
 from compjax.noise import check_sigmas
 from compjax.samplers import Ancestral, effective_sample_size, sample
-from compjax.samplers.smc import check_parts, differences, is_composition
+from compjax.samplers.weights import check_parts, differences, is_composition
 from compjax.types import (
     Number,
     PRNGKey,

@@ -139,7 +139,7 @@ def diagnose(
         jax.random.split(key, 6)
     )
     if draws is None:
-        draws = _draw(key_draws, (background, *conditionals), shape, sigmas)
+        draws = _draw(key_draws, scores, shape, sigmas)
     draws = tuple(as_float(x) for x in draws)
     flat = [np.asarray(x).reshape(len(x), -1) for x in draws]
     for name, x in zip(scores, flat, strict=True):
@@ -206,16 +206,19 @@ def _check_draws(
 
 
 def _draw(
-    key: PRNGKey, scores: Sequence[Any], shape: tuple[int, ...], sigmas: Any
+    key: PRNGKey, scores: dict[str, Any], shape: tuple[int, ...], sigmas: Any
 ) -> list[Any]:
     """Samples of each part: its own if it is a density, else down the grid."""
-    keys = jax.random.split(key, len(scores))
-    return [
-        score.sample(k, shape[0])
-        if hasattr(score, "sample")
-        else sample(k, score, Ancestral(), shape, sigmas)[0]
-        for k, score in zip(keys, scores, strict=True)
-    ]
+    keys, draws = jax.random.split(key, len(scores)), []
+    for k, (name, score) in zip(keys, scores.items(), strict=True):
+        if hasattr(score, "sample"):
+            draws.append(score.sample(k, shape[0]))
+            continue
+        try:
+            draws.append(sample(k, score, Ancestral(), shape, sigmas)[0])
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be sampled: {error}") from error
+    return draws
 
 
 def _sampled(d: Diagnosis) -> Finding:

@@ -14,241 +14,37 @@ follow $\pi_\sigma$ exactly: the Laplacians cancel, so no divergence is needed
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from compjax.compose import Contrast, HarmonicMean, Pullback, Switch
 from compjax.compose.weighted import contract
 from compjax.samplers.correct import run_kernel
+from compjax.samplers.population import (
+    ParticleInfo,
+    Particles,
+    virial,
+)
+from compjax.samplers.weights import (
+    check_parts,
+    is_composition,
+    scaled_weight_rate,
+    weight_rate,
+)
 from compjax.types import (
     Kernel,
     Number,
     PRNGKey,
     as_float,
     concrete,
-    inner,
     pytree,
     set_fields,
     static,
     whole,
 )
-
-
-def weight_rate(
-    coefficients: Float[Array, " k"] | Float[Array, "k b"],
-    parts: Float[Array, "k b *d"],
-) -> Float[Array, " b"]:
-    r"""$g = \tfrac12(\lVert S \rVert^2 - \sum_i c_i \lVert s_i \rVert^2)$, `[b]`.
-
-    Differences to the first part are taken before any square, as parts are large where
-    their differences are small.  With coefficients that sum to one nothing else is
-    left, and g is the criterion V of `analysis.criterion`.
-
-    Args:
-        coefficients: $c_i$.
-        parts: $s_i$.
-
-    Source: Ours (Theorem N); Skreta et al. 2025 (2503.02819), proposition 3.3.
-
-    Example:
-        >>> parts = jnp.array([[[1.0, 0.0]], [[1.0, 2.0]]])
-        >>> weight_rate(jnp.ones(2), parts)  # (|(2, 2)|^2 - 1 - 5) / 2
-        Array([1.], dtype=float32)
-    """
-    first, total = parts[0], coefficients.sum(0)
-    shift, apart = differences(coefficients, parts)
-    surplus = (total**2 - total) * inner(first, first)
-    cross = 2 * (total - 1) * inner(first, shift)
-    return (inner(shift, shift) - apart + surplus + cross) / 2
-
-
-def scaled_weight_rate(
-    coefficients: Float[Array, " k"] | Float[Array, "k b"],
-    parts: Float[Array, "k b *d"],
-    divergence: Float[Array, " b"],
-) -> Float[Array, " b"]:
-    r"""The rate of weights where the noise is scaled by $1/C = 1/\sum_i c_i$.
-
-    $$g = \tfrac12\Bigl(\frac{\lVert S \rVert^2}{C} -
-          \sum_i c_i \lVert s_i \rVert^2\Bigr)
-          + \tfrac12\Bigl(\frac1C - 1\Bigr) \nabla\!\cdot S$$
-
-    Where the noise is wide, every part is $N(0, \sigma^2)$, and g is the same for all.
-
-    Args:
-        coefficients: $c_i$.
-        parts: $s_i$.
-        divergence: $\nabla\!\cdot S$, `[b]`.
-
-    Source: Ours (docs/math.md); for one part, Skreta et al. 2025, proposition 3.2.
-
-    Example:
-        >>> parts = -jnp.ones((2, 1, 3))  # two standard normals at (1, 1, 1)
-        >>> scaled_weight_rate(jnp.ones(2), parts, jnp.array([-6.0]))
-        Array([1.5], dtype=float32)
-    """
-    total = coefficients.sum(0)
-    shift, apart = differences(coefficients, parts)
-    spread = inner(shift, shift) / total - apart
-    return (spread + (1 / total - 1) * divergence) / 2
-
-
-def differences(
-    coefficients: Float[Array, " k"] | Float[Array, "k b"],
-    parts: Float[Array, "k b *d"],
-) -> tuple[Float[Array, "b *d"], Float[Array, " b"]]:
-    r"""$\sum_i c_i\,\delta_i$ and $\sum_i c_i \lVert \delta_i \rVert^2$, from part 1.
-
-    Args:
-        coefficients: $c_i$.
-        parts: $s_i$, with $\delta_i = s_i - s_1$.
-
-    Returns:
-        `[b, *d]` and `[b]`.
-
-    Example:
-        >>> parts = jnp.array([[[1.0, 0.0]], [[1.0, 2.0]]])
-        >>> [a.tolist() for a in differences(jnp.ones(2), parts)]
-        [[[0.0, 2.0]], [4.0]]
-    """
-    deltas = parts - parts[:1]
-    squares = (deltas**2).sum(tuple(range(2, parts.ndim)))
-    return contract(coefficients, deltas), contract(coefficients, squares)
-
-
-def virial(
-    x: Float[Array, "b *d"],
-    score: Float[Array, "b *d"],
-    log_weights: Float[Array, " b"] | None = None,
-) -> Float[Array, ""]:
-    r"""$E\,(x - E x) \cdot S(x) / d$, which is -1 under the density whose score S is.
-
-    By parts.  Samples for which it is not have another law, or the score belongs to no
-    density at all: directions in which the precision is negative count as +1 and more.
-
-    Args:
-        x: `[b, *d]`, samples.
-        score: `[b, *d]`, the score there, at their noise level.
-        log_weights: `[b]`, up to a constant; None for equal ones.
-
-    Returns:
-        A scalar, whose standard error is about $\sqrt{2 / bd}$ for Gaussians.
-
-    Source: Clausius' virial theorem.
-
-    Example:
-        >>> import compjax as cj
-        >>> p = cj.densities.Gaussian(jnp.zeros(2), jnp.eye(2))
-        >>> x = p.sample(jax.random.key(0), 4000)
-        >>> bool(abs(virial(x, p(x, 0.0)) + 1) < 0.1)
-        True
-    """
-    logs = jnp.zeros(len(x)) if log_weights is None else log_weights
-    event = tuple(range(1, x.ndim))
-    alive = jnp.isfinite(x).all(event) & jnp.isfinite(score).all(event)
-    # The dead have no weight, but 0 times what is no number is none either.
-    at = alive.reshape(alive.shape + (1,) * len(event))
-    x, score = jnp.where(at, x, 0.0), jnp.where(at, score, 0.0)
-    weights = jnp.nan_to_num(jax.nn.softmax(jnp.where(alive, logs, -jnp.inf)))
-    center = jnp.tensordot(weights, x, 1)
-    return weights @ inner(x - center[None], score) / x[0].size
-
-
-def effective_sample_size(log_weights: Any) -> Float[Array, ""]:
-    r"""$(\sum W)^2 / (b \sum W^2)$: which share of the samples is left, in [0, 1].
-
-    Args:
-        log_weights: `[b]`, up to a constant.
-
-    Returns:
-        A scalar: at least 1 / b, or 0 where every weight is zero.
-
-    Source: Kong 1992; the usual measure of importance weights.
-
-    Example:
-        >>> float(effective_sample_size(jnp.array([0.0, 0.0, -jnp.inf, -jnp.inf])))
-        0.5
-    """
-    logs = as_float(log_weights)
-    twice, squares = 2 * jax.nn.logsumexp(logs), jax.nn.logsumexp(2 * logs)
-    share = jnp.exp(twice - squares) / logs.size
-    return jnp.where(jnp.isneginf(logs).all(), 0.0, share)
-
-
-class Particles(NamedTuple):
-    r"""A weighted population.
-
-    Args:
-        x: `[b, *d]`.
-        log_weights: `[b]`, up to a constant.
-        log_normalizer: Of the composition, as far as it is estimated.
-        pending: `[b]`, the rate of the step before, which the trapezoid rule halves
-            once the rate at its end is known.
-        width: $\Delta\tau$ of that step.
-        last: The noise level at which the grid ends.
-    """
-
-    x: Float[Array, "b *d"]
-    log_weights: Float[Array, " b"]
-    log_normalizer: Float[Array, ""]
-    pending: Float[Array, " b"]
-    width: Float[Array, ""]
-    last: Float[Array, ""]
-
-
-class ParticleInfo(NamedTuple):
-    r"""What weighted samplers report of a step.
-
-    Args:
-        evaluations: Of the score's parts.
-        log_weights: `[b]`, of x after the step; their exponentials average to one.
-        effective_sample_size: Share of particles that are left, before resampling.
-        ancestors: `[b]`, which particle each one was before the step.
-        log_normalizer: $\log \int \pi_\sigma$, estimated.
-        dead: How many particles have weight zero, or none that is a number.
-        acceptance: `[b]`, of the Markov moves; ones without any.
-        virial: $E\,(x - E x) \cdot S / d$ before the step, which is -1 for every
-            density: away from it by more than its error, the particles follow another
-            law, or the composition is no density there (a negative precision).
-    """
-
-    evaluations: Int[Array, ""]
-    log_weights: Float[Array, " b"]
-    effective_sample_size: Float[Array, ""]
-    ancestors: Int[Array, " b"]
-    log_normalizer: Float[Array, ""]
-    dead: Int[Array, ""]
-    acceptance: Float[Array, " b"]
-    virial: Float[Array, ""]
-
-
-def systematic(key: PRNGKey, log_weights: Float[Array, " b"]) -> Int[Array, " b"]:
-    r"""Systematic resampling: particle i has $bW_i$ children, rounded down or up.
-
-    Args:
-        key: A typed PRNG key.
-        log_weights: `[b]`, up to a constant.
-
-    Returns:
-        `[b]`, the parent of every child, in rising order.
-
-    Source: Kitagawa 1996; Douc et al. 2005.
-
-    Example:
-        >>> systematic(jax.random.key(0), jnp.log(jnp.array([0.5, 0.0, 0.25, 0.25])))
-        Array([0, 0, 2, 3], dtype=int32)
-    """
-    b = len(log_weights)
-    ends = jnp.cumsum(jax.nn.softmax(log_weights))
-    points = (jnp.arange(b) + jax.random.uniform(key, (), ends.dtype)) / b
-    # Rounding may leave the last end a little below one: then it is the last's all the
-    # same, or that of the last one with a weight.
-    alive = jnp.flip(jnp.argmax(jnp.flip(log_weights) > -jnp.inf))
-    return jnp.minimum(jnp.searchsorted(ends, points, side="right"), b - 1 - alive)
 
 
 @pytree
@@ -349,7 +145,7 @@ class FeynmanKac:
     ) -> Particles:
         """Particles of equal weights at x."""
         del key
-        return _equal(x, sigmas)
+        return Particles.equal(x, sigmas)
 
     def step(
         self,
@@ -366,33 +162,29 @@ class FeynmanKac:
         x, parts = state.x, score.parts(state.x, sigma)
         rate = self._rate(key_trace, score, x, sigma, parts)
         correction = state.width / 2 * (rate - state.pending)
-        state, dead = _weigh(state, correction)
-
-        ancestors, ess, log_weights = _resample(
-            key_resample, state.log_weights, self.threshold
-        )
-        x, parts, rate = x[ancestors], parts[:, ancestors], rate[ancestors]
-        acceptance, evaluations = jnp.ones(len(x), x.dtype), jnp.int32(1)
+        state, dead = state.weigh(correction)
+        state, ancestors, size = state.resample(key_resample, self.threshold)
+        parts, rate = parts[:, ancestors], rate[ancestors]
+        x, acceptance, moves = _move(key_moves, self, state.x, score, sigma)
+        evaluations = moves + 1
         if self.kernel is not None:
-            x, move = run_kernel(key_moves, self.kernel, x, score, sigma, self.moves)
-            acceptance, evaluations = move.acceptance, move.evaluations + 2
-            parts = score.parts(x, sigma)
+            evaluations, parts = evaluations + 1, score.parts(x, sigma)
             rate = self._rate(key_trace, score, x, sigma, parts)
 
         total = 1.0 if self.divergence is None else coefficients.sum(0)
         lost, variance = _variances(self.scale, sigma, sigma_next, total)
         noise = jnp.sqrt(variance) * jax.random.normal(key_noise, x.shape, x.dtype)
         composed = contract(coefficients, parts)
-        force = virial(x, composed, log_weights)
+        force = virial(x, composed, state.log_weights)
         x = x + lost * composed + noise
         width = sigma**2 - sigma_next**2
-        state = state._replace(x=x, log_weights=log_weights, pending=rate, width=width)
-        state, dead_now = _weigh(state, width * rate)
-        state, chosen = _finish(key_last, state, sigma_next, self.final)
+        state = state._replace(x=x, pending=rate, width=width)
+        state, dead_now = state.weigh(width * rate)
+        state, chosen = _finish(key_last, self, state, sigma_next)
         return state, ParticleInfo(
             evaluations,
             state.log_weights,
-            ess,
+            size,
             ancestors[chosen],
             state.log_normalizer,
             jnp.maximum(dead, dead_now),
@@ -469,14 +261,14 @@ class UnbiasedFeynmanKac:
         """Particles of wide noise, weighted to the composition at `sigmas[0]`."""
         x, log_prior = _prior(key, shape, sigmas[0], _total(score, sigmas[0]))
         state = self.init(key, x, sigmas)
-        return _weigh(state, score.log_density(x, sigmas[0]) - log_prior)[0]
+        return state.weigh(score.log_density(x, sigmas[0]) - log_prior)[0]
 
     def init(
         self, key: PRNGKey, x: Float[Array, "b *d"], sigmas: Float[Array, " n"]
     ) -> Particles:
         """Particles of equal weights at x."""
         del key
-        return _equal(x, sigmas)
+        return Particles.equal(x, sigmas)
 
     def step(
         self,
@@ -488,15 +280,8 @@ class UnbiasedFeynmanKac:
     ) -> tuple[Particles, ParticleInfo]:
         """Resample, move, propose at sigma_next, weigh by the transition densities."""
         key_resample, key_moves, key_noise, key_last = jax.random.split(key, 4)
-        ancestors, ess, log_weights = _resample(
-            key_resample, state.log_weights, self.threshold
-        )
-        x, evaluations = state.x[ancestors], jnp.int32(2)
-        acceptance = jnp.ones(len(x), x.dtype)
-        if self.kernel is not None:
-            x, move = run_kernel(key_moves, self.kernel, x, score, sigma, self.moves)
-            acceptance, evaluations = move.acceptance, move.evaluations + 2
-
+        state, ancestors, size = state.resample(key_resample, self.threshold)
+        x, acceptance, moves = _move(key_moves, self, state.x, score, sigma)
         total = _total(score, sigma)
         lost, variance = _variances(self.scale, sigma, sigma_next, total)
         composed = score(x, sigma)
@@ -509,68 +294,19 @@ class UnbiasedFeynmanKac:
             + _log_normal(x - proposal, lost)
             - _log_normal(proposal - mean, variance)
         )
-        force = virial(x, composed, log_weights)
-        state = state._replace(x=proposal, log_weights=log_weights)
-        state, dead = _weigh(state, increment)
-        state, chosen = _finish(key_last, state, sigma_next, self.final)
+        force = virial(x, composed, state.log_weights)
+        state, dead = state._replace(x=proposal).weigh(increment)
+        state, chosen = _finish(key_last, self, state, sigma_next)
         return state, ParticleInfo(
-            evaluations,
+            moves + 2,
             state.log_weights,
-            ess,
+            size,
             ancestors[chosen],
             state.log_normalizer,
             dead,
             acceptance,
             force,
         )
-
-
-def is_composition(score: Any) -> bool:
-    """Whether a score keeps its parts apart.
-
-    Args:
-        score: Any score.
-
-    Example:
-        >>> is_composition(jnp.tanh)
-        False
-    """
-    return hasattr(score, "parts") and hasattr(score, "coefficients")
-
-
-NOT_NOISED = (Contrast, HarmonicMean, Switch, Pullback)
-"""Compositions of densities, along whose path no heat equation holds."""
-
-
-def check_parts(composition: Any) -> None:
-    """Raises a ValueError if a part is itself a composition.
-
-    Weights need parts that obey the heat equation, as scores of noised densities do;
-    those of sums, contrasts, harmonic means, switches and pullbacks do not.
-
-    Args:
-        composition: With parts.
-
-    Example:
-        >>> import compjax as cj
-        >>> p = cj.densities.Gaussian(jnp.zeros(1), jnp.eye(1))
-        >>> check_parts(cj.compose(p, cj.power(p, 2.0)))
-        Traceback (most recent call last):
-        ...
-        ValueError: product(...) is itself a composition, not the score of a noised ...
-    """
-    parts = (*getattr(composition, "scores", ()), getattr(composition, "score", None))
-    for part in (*parts, getattr(composition, "background", None)):
-        if is_composition(part) or isinstance(part, NOT_NOISED):
-            raise ValueError(
-                f"{part!r} is itself a composition, not the score of a noised density: "
-                "compose its parts directly, with weights of their own."
-            )
-
-
-def _equal(x: Array, sigmas: Array) -> Particles:
-    zero, zeros = jnp.zeros((), x.dtype), jnp.zeros(len(x), x.dtype)
-    return Particles(x, zeros, zero, zeros, zero, sigmas[-1])
 
 
 def _prior(
@@ -580,6 +316,12 @@ def _prior(
     variance = sigma**2 / total
     x = jnp.sqrt(variance) * jax.random.normal(key, shape, sigma.dtype)
     return x, _log_normal(x, variance)
+
+
+def _log_normal(away: Array, variance: Array) -> Array:
+    d = away[0].size
+    square = (away**2).sum(tuple(range(1, away.ndim)))
+    return -square / (2 * variance) - d / 2 * jnp.log(2 * jnp.pi * variance)
 
 
 def _variances(
@@ -594,54 +336,29 @@ def _variances(
     return lost, lost * wide[0] / wide[1]
 
 
-def _log_normal(away: Array, variance: Array) -> Array:
-    d = away[0].size
-    square = (away**2).sum(tuple(range(1, away.ndim)))
-    return -square / (2 * variance) - d / 2 * jnp.log(2 * jnp.pi * variance)
-
-
 def _total(score: Any, sigma: Number) -> Array:
     if not hasattr(score, "coefficients"):
         return jnp.ones(())
     return score.coefficients(sigma).sum(0)
 
 
-def _weigh(state: Particles, increment: Array) -> tuple[Particles, Array]:
-    """Adds to the log-weights, so that the weights average to one; counts the dead."""
-    logs = state.log_weights + increment
-    finite = jnp.isfinite(state.x).all(tuple(range(1, state.x.ndim)))
-    logs = jnp.where(finite & jnp.isfinite(logs), logs, -jnp.inf)
-    mean = jax.nn.logsumexp(logs) - np.log(len(logs))
-    dead = jnp.isneginf(logs).sum()
-    # With no particle left, nothing is a sample: `cj.sample` then says so.
-    x = jnp.where(dead < len(logs), state.x, jnp.nan)
-    logs = jnp.where(dead < len(logs), logs - mean, -jnp.inf)
-    normalizer = state.log_normalizer + mean
-    return state._replace(x=x, log_weights=logs, log_normalizer=normalizer), dead
-
-
-def _resample(
-    key: PRNGKey, log_weights: Array, threshold: Number
+def _move(
+    key: PRNGKey, sampler: Any, x: Array, score: Any, sigma: Number
 ) -> tuple[Array, Array, Array]:
-    """Ancestors, the effective sample size before, and the log-weights after."""
-    ess = effective_sample_size(log_weights)
-    resampling = ess < threshold
-    ancestors = systematic(key, log_weights)
-    stay = jnp.arange(len(log_weights), dtype=ancestors.dtype)
-    return (
-        jnp.where(resampling, ancestors, stay),
-        ess,
-        jnp.where(resampling, 0.0, log_weights),
-    )
+    """Particles after the Markov moves, their acceptance, and the evaluations made."""
+    if sampler.kernel is None:
+        return x, jnp.ones(len(x), x.dtype), jnp.int32(0)
+    x, info = run_kernel(key, sampler.kernel, x, score, sigma, sampler.moves)
+    return x, info.acceptance, info.evaluations
 
 
 def _finish(
-    key: PRNGKey, state: Particles, sigma_next: Number, final: Number
+    key: PRNGKey, sampler: Any, state: Particles, sigma_next: Number
 ) -> tuple[Particles, Array]:
     """Resamples at the end of the grid, and says which particles are left."""
-    threshold = jnp.where(sigma_next <= state.last, final, 0.0)
-    chosen, _, log_weights = _resample(key, state.log_weights, threshold)
-    return state._replace(x=state.x[chosen], log_weights=log_weights), chosen
+    threshold = jnp.where(sigma_next <= state.last, sampler.final, 0.0)
+    state, chosen, _ = state.resample(key, threshold)
+    return state, chosen
 
 
 def _check_population_sampler(sampler: Any) -> None:

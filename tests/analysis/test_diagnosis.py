@@ -125,8 +125,11 @@ def test_bad_input():
     with pytest.raises(ValueError, match=r"draws of conditional 1 .* \(9, 2\)"):
         draws = [np.zeros((9, 3)), np.zeros((9, 3)), np.zeros((9, 2))]
         answers(background, conditionals, draws=draws)
-    with pytest.raises(ValueError, match="Samples of conditional 0 are not finite"):
+    with pytest.raises(ValueError, match=r"conditional 0 cannot be .*not finite"):
         answers(background, [cj.as_score(lambda x, sigma: 0 * x + jnp.inf)])
+    with pytest.raises(ValueError, match="Samples of conditional 1 are not finite"):
+        broken = np.full((9, 3), np.inf)
+        answers(background, conditionals, draws=[draws[0], draws[0], broken])
     with pytest.raises(ValueError, match="does not drown"):
         low = cj.karras_sigmas(8, 0.01, 0.1)
         diagnose(jax.random.key(0), background, conditionals, (300, 3), low)
