@@ -8,9 +8,19 @@ noised parts, one noise level at a time.
 * `conditions`: compose_conditions — the same sum over one conditional score
 * `posterior`: mixture, contrast, harmonic_mean — sums weighted by who explains x
 * `paths`: switch, pullback — along the noise level, and through a bijection
+* `local`: localize — each output sees only its window
 """
 
 from compjax.compose.conditions import ConditionSum, compose_conditions
+from compjax.compose.local import (
+    Backdrop,
+    Localized,
+    Reach,
+    Windows,
+    localize,
+    square_reach,
+    square_windows,
+)
 from compjax.compose.paths import Pullback, Switch, pullback, switch
 from compjax.compose.posterior import (
     Contrast,
@@ -30,22 +40,29 @@ from compjax.compose.weighted import (
 )
 
 __all__ = [
+    "Backdrop",
     "ConditionSum",
     "Contrast",
     "HarmonicMean",
+    "Localized",
     "Mixture",
     "Pullback",
+    "Reach",
     "Switch",
     "WeightedSum",
+    "Windows",
     "compose",
     "compose_conditions",
     "contrast",
     "guide",
     "harmonic_mean",
+    "localize",
     "mixture",
     "negate",
     "power",
     "product",
     "pullback",
+    "square_reach",
+    "square_windows",
     "switch",
 ]
