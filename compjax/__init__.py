@@ -9,7 +9,16 @@ imports JAX and nothing heavier: subpackages that need more load on first use.
 import importlib
 from typing import Any
 
-from compjax import densities, divergence, likelihood, noise, samplers, scores, types
+from compjax import (
+    densities,
+    divergence,
+    likelihood,
+    noise,
+    samplers,
+    scores,
+    types,
+    windows,
+)
 from compjax.compose import (
     compose,
     compose_conditions,
@@ -84,6 +93,7 @@ __all__ = [
     "switch",
     "trajectory",
     "types",
+    "windows",
 ]
 
 

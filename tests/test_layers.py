@@ -9,12 +9,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "compjax"
 CORE = {"types", "noise", "scores", "compose", "densities", "samplers"}
-CORE |= {"divergence", "likelihood"}
+CORE |= {"divergence", "likelihood", "windows"}
 ALLOWED = {
     "types": set(),
     "noise": {"types"},
     "scores": {"types", "noise"},
-    "compose": {"types", "noise", "scores"},
+    "windows": {"types", "scores"},
+    "compose": {"types", "noise", "scores", "windows"},
     "densities": {"types", "noise", "scores"},
     "samplers": {"types", "noise", "scores", "compose"},
     "divergence": {"types"},

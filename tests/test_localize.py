@@ -10,15 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import compjax as cj
-from compjax.compose import (
-    Backdrop,
-    Reach,
-    Windows,
-    localize,
-    square_reach,
-    square_windows,
-)
+from compjax import localize
 from compjax.types import pytree
+from compjax.windows import Backdrop, Reach, Windows, square, square_reach
 
 SIDE, TILE, CELLS = 6, 2, 3
 
@@ -57,7 +51,7 @@ def draw(b=2, seed=1):
 def windows(radius, condition_radius):
     shape = (SIDE, SIDE)
     return (
-        square_windows(shape, TILE, radius),
+        square(shape, TILE, radius),
         square_reach(shape, TILE, (CELLS, CELLS), condition_radius),
     )
 
@@ -182,7 +176,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="lift it with"):
         localize(plain, pixels)
     with pytest.raises(ValueError, match="do not divide"):
-        square_windows((6, 6), 4)
+        square((6, 6), 4)
     with pytest.raises(ValueError, match="does not divide"):
         square_reach((6, 6), 2, (4, 4))
     with pytest.raises(ValueError, match="every output into one tile"):

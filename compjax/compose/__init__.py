@@ -12,15 +12,7 @@ noised parts, one noise level at a time.
 """
 
 from compjax.compose.conditions import ConditionSum, compose_conditions
-from compjax.compose.local import (
-    Backdrop,
-    Localized,
-    Reach,
-    Windows,
-    localize,
-    square_reach,
-    square_windows,
-)
+from compjax.compose.local import Localized, localize
 from compjax.compose.paths import Pullback, Switch, pullback, switch
 from compjax.compose.posterior import (
     Contrast,
@@ -40,17 +32,14 @@ from compjax.compose.weighted import (
 )
 
 __all__ = [
-    "Backdrop",
     "ConditionSum",
     "Contrast",
     "HarmonicMean",
     "Localized",
     "Mixture",
     "Pullback",
-    "Reach",
     "Switch",
     "WeightedSum",
-    "Windows",
     "compose",
     "compose_conditions",
     "contrast",
@@ -62,7 +51,5 @@ __all__ = [
     "power",
     "product",
     "pullback",
-    "square_reach",
-    "square_windows",
     "switch",
 ]
