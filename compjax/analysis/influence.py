@@ -307,7 +307,7 @@ def _columns(score: Any, x: Array, sigma: Sigma) -> Any:
 
 def _exact(product: Any, score: Any, x: Array, sigma: Sigma, tiles: Any) -> Influence:
     x, tiles = _checked(x, tiles)
-    places = np.nonzero(np.asarray(tiles))
+    places = tuple(jnp.asarray(at) for at in np.nonzero(np.asarray(tiles)))
     apply, level = product(score, x, sigma), align(sigma, x)
 
     def add(total: Views, place: tuple[Array, ...]) -> tuple[Views, None]:
@@ -349,8 +349,9 @@ def _estimate(
         zeros = (jnp.zeros_like(x), jnp.zeros_like(x))
         moments = Views(zeros, zeros, zeros)
         moments, _ = jax.lax.scan(add, moments, jax.random.split(key, probes))
-        pairs = [_mean_and_error(*moment, probes) for moment in moments]
-        return Views(*(mean for mean, _ in pairs)), Views(*(e for _, e in pairs))
+        pairs = [_mean_and_error(sums, more, probes) for sums, more in moments]
+        means, errors = zip(*pairs, strict=True)
+        return Views(*means), Views(*errors)
 
     keys = jax.random.split(key, len(tiles))
     return Influence(*jax.lax.map(of_tile, (keys, tiles)))

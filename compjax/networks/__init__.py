@@ -7,6 +7,7 @@ is none: it finds objects for `compjax.scenes.detect`.
 
 from compjax.networks.edm2 import UNet
 from compjax.networks.heatmap import HeatMap
+from compjax.networks.local import Local
 from compjax.networks.magnitude import (
     MPConv,
     MPFourier,
@@ -21,6 +22,7 @@ from compjax.networks.mlp import MLP
 __all__ = [
     "MLP",
     "HeatMap",
+    "Local",
     "MPConv",
     "MPFourier",
     "UNet",

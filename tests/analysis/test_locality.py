@@ -49,6 +49,7 @@ def points(b=3):
 TILES = jnp.array([[1.0, 1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0, 1.0]])
 
 
+@jax.jit
 def jacobians(score, x, sigma):
     """Of s, D and eps at every sample, by forward differentiation."""
     J = jax.vmap(jax.jacfwd(lambda x: score(x[None], sigma)[0]))(x)
@@ -218,7 +219,9 @@ def test_complete_labels_are_local_and_incomplete_ones_couple_by_the_count():
     none, first, second, both = conditions()
     for others, local in ((COMPLETE, True), (INCOMPLETE, False)):
         score = scheme(*others)
-        x0 = score.both.sample(jax.random.key(0), 16)
+        x0 = jax.jit(Sprites.sample, static_argnums=2)(
+            score.both, jax.random.key(0), 16
+        )
         bound = cj.condition(score, both)
         pixels = locality(jax.random.key(1), bound, x0, [1.0], windows)
         acts = condition_locality(
