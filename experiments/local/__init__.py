@@ -1,0 +1,1 @@
+"""Local mechanisms of compositional generalisation: experiments 1, 2 and 3."""

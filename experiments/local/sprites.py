@@ -1,0 +1,207 @@
+"""Experiments 1, 2 and 3 on exact sprites, in a 2 x 2 design and with controls.
+
+    python -m experiments.local.sprites --workdir=runs/local_sprites
+
+Trains every network of the configuration, samples it with 0 to 10 requested places,
+counts objects, and measures how local it is.  What is there already is not made again:
+the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+import compjax as cj
+from compjax import analysis, scenes, training
+from experiments import launch, results
+from experiments.local import pictures
+from experiments.local.models import Model, make_stream, trained
+from experiments.local.world import World, draw_requests, make_world
+
+PRESENT = 0.5
+"""Strength from which a place counts as occupied: half of a template."""
+
+
+def main(config: ConfigDict, workdir: Path) -> None:
+    """Trains, samples, counts and probes what is not there yet; then draws."""
+    check(config)
+    started = time.monotonic()
+    workdir = training.open_workdir(workdir, config.to_dict(), free=("seeds",))
+    world = make_world(config)
+    cells = [(name, seed) for seed in config.seeds for name in config.models]
+    for name, seed in launch.progress(cells, "models"):
+        measure(config, world, workdir, name, seed)
+    measured = {
+        name: [read(workdir, name, seed) for seed in config.seeds]
+        for name in config.models
+    }
+    numbers = {
+        "rows": [
+            row for name in config.models for row in count(config, world, workdir, name)
+        ],
+        "models": measured,
+        **results.provenance(config.seed, started),
+    }
+    training.write_json(workdir / "results.json", numbers)
+    load = functools.partial(samples, workdir)
+    for name, figure in pictures.all_of(config, world, numbers, load).items():
+        figure.savefig(workdir / "figures" / f"{name}.png")
+    print(pictures.table(numbers))
+    print(f"pictures: {workdir / 'figures'}\nnumbers: {workdir / 'results.json'}")
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a ValueError for what would otherwise fail after an hour."""
+    places = config.world.places**2
+    if not config.seeds:
+        raise ValueError("config.seeds is empty: give at least one training seed.")
+    if max(config.sample.requests) > places:
+        raise ValueError(
+            f"config.sample.requests has {max(config.sample.requests)}, and there are "
+            f"{places} places."
+        )
+    for name, least in (("images", 2), ("steps", 2)):
+        if (value := config.sample[name]) < least:
+            raise ValueError(f"config.sample.{name} must be at least {least}: {value}.")
+
+
+def measure(
+    config: ConfigDict, world: World, workdir: Path, name: str, seed: int
+) -> None:
+    """Trains a model, then writes its samples and its probes, each once."""
+    images = workdir / "samples" / f"{name}-{seed}.npz"
+    report = workdir / "probes" / f"{name}-{seed}.json"
+    if images.exists() and report.exists():
+        return
+    begun = time.monotonic()
+    model = trained(config, world, workdir, name, seed)
+    trained_in = time.monotonic() - begun
+    if not images.exists():
+        found = {f"k{k}": draw(config, world, model, k) for k in config.sample.requests}
+        images.parent.mkdir(parents=True, exist_ok=True)
+        with scenes.files.whole(images) as draft, draft.open("wb") as opened:
+            np.savez_compressed(opened, **found)
+    numbers = {"loss": model.loss, "train_seconds": round(trained_in, 1)}
+    numbers |= probe(config, world, model, name)
+    numbers["seconds"] = round(time.monotonic() - begun, 1)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    training.write_json(report, numbers)
+
+
+def draw(config: ConfigDict, world: World, model: Model, k: int) -> np.ndarray:
+    """Images `[n, h, w, 1]` for requests of k places, from the same noise for all."""
+    s = config.sample
+    requests = draw_requests(world, s.images, k, config.seed)
+    sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)
+    score = cj.condition(model.network, model.encode(jnp.asarray(requests.named)))
+    x, _ = cj.sample(
+        jax.random.key(config.seed),
+        score,
+        cj.samplers.DPMSolverPP(),
+        (s.images, world.side, world.side, 1),
+        sigmas,
+    )
+    return np.asarray(x, np.float16)
+
+
+def samples(workdir: Path, name: str, seed: int) -> dict[int, np.ndarray]:
+    """What a model drew, by the number of requests."""
+    with np.load(workdir / "samples" / f"{name}-{seed}.npz") as file:
+        return {int(k[1:]): np.float32(file[k]) for k in file.files}
+
+
+def read(workdir: Path, name: str, seed: int) -> dict[str, Any]:
+    """What was measured of a model."""
+    return json.loads((workdir / "probes" / f"{name}-{seed}.json").read_text())
+
+
+def count(
+    config: ConfigDict, world: World, workdir: Path, name: str
+) -> list[dict[str, Any]]:
+    """Rows of counts, one a number of requests, over all training seeds."""
+    drawn = [samples(workdir, name, seed) for seed in config.seeds]
+    n, centres = config.sample.images, world.centres()
+    own, rows = [], []
+    for k in config.sample.requests:
+        requests = draw_requests(world, n, k, config.seed)
+        present = world.strength(np.concatenate([x[k] for x in drawn])) > PRESENT
+        asked = np.tile(requests.named.reshape(n, -1), (len(drawn), 1))
+        unrequested = present[~asked].mean() if (~asked).any() else np.nan
+        row = {"model": name, "k": k, "unrequested": float(unrequested)}
+        objects = present.sum(1)
+        if k <= 1:
+            own.append(float((objects - (present & asked).sum(1)).mean()))
+        if k == 0:
+            histogram = np.bincount(objects).tolist()
+            rows.append(
+                row | {"objects": float(objects.mean()), "histogram": histogram}
+            )
+            continue
+        ceiling = np.tile(world.strength(requests.true) > PRESENT, (len(drawn), 1))
+        tally = analysis.tally(
+            [centres[one] for one in present],
+            [centres[one] for one in ceiling],
+            np.stack([centres[one] for one in asked]),
+            config.world.pixels / 2,
+            config.seed,
+            training_seeds=np.repeat(np.arange(len(drawn)), n),
+            own_extra=tuple(own) if len(own) == 2 else None,
+        )
+        rows.append(row | tally._asdict())
+    return rows
+
+
+def probe(config: ConfigDict, world: World, model: Model, name: str) -> dict[str, Any]:
+    """How local a model is, on images and labels like those of its training."""
+    p, m = config.probe, config.models[name]
+    stream = make_stream(config, world, m)
+    key_data, key_pixels, key_labels = jax.random.split(jax.random.key(config.seed), 3)
+    x0, named = stream.draw(key_data, p.images)
+    shape, tile = (world.side, world.side), config.world.pixels
+    windows = cj.windows.square(shape, tile)
+    told = cj.condition(model.network, model.encode(named))
+    pixels = analysis.locality(key_pixels, told, x0, p.sigmas, windows, p.probes)
+    first = np.asarray(named).reshape(len(x0), -1).argmax(1)
+    without = np.asarray(named).reshape(len(x0), -1).copy()
+    without[np.arange(len(x0)), first] = False
+    labels = analysis.condition_locality(
+        key_labels,
+        model.network,
+        x0,
+        p.sigmas,
+        model.encode(named),
+        model.encode(jnp.asarray(without).reshape(named.shape)),
+        np.asarray(windows.reach.distance)[first],
+    )
+    return {
+        "sigmas": list(p.sigmas),
+        "pixels": summary(pixels),
+        "conditions": summary(labels),
+    }
+
+
+def summary(found: analysis.Locality) -> dict[str, Any]:
+    """Shares beyond the tile, radii and strengths, by view."""
+    shares, radii, sizes = found.beyond(0.0), found.radius(), found.strength()
+    return {
+        view: {
+            "beyond": getattr(shares, view).mean.tolist(),
+            "error": getattr(shares, view).error.tolist(),
+            "radius": getattr(radii, view).tolist(),
+            "strength": getattr(sizes, view).tolist(),
+        }
+        for view in found.mass._fields
+    }
+
+
+if __name__ == "__main__":
+    launch.run(main, "local/sprites.py")
