@@ -16,7 +16,6 @@ from compjax.densities.posterior import (
     over_chunks,
 )
 from compjax.densities.windows import (
-    Window,
     as_images,
     as_window,
     at_window,
@@ -88,8 +87,8 @@ class ConditionalMachine:
 
     data: Any
     conditions: Any
-    window: Window = static()
-    condition_window: int = static()
+    window: Any = static()
+    condition_window: Any = static()
     strictness: Any = 1e9
     chunk: int = static(default=64)
 

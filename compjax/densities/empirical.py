@@ -96,17 +96,18 @@ class Empirical(Density):
         level = jnp.where(noisy, sigma, 1.0)
 
         def step(state: Any, points: Array, fresh: Array) -> Any:
-            log_sum, nearest = state
+            running, nearest = state
             distances = _distances(flat, points)
             logs = log_weights(distances, level, fresh)
-            log_sum = jnp.logaddexp(log_sum, jax.nn.logsumexp(logs, axis=1))
-            return log_sum, jnp.minimum(nearest, distances.min(1))
+            running = include(running, logs, points[:, :0])
+            return running, jnp.minimum(nearest, distances.min(1))
 
-        start = jnp.full(len(x), -jnp.inf), jnp.full(len(x), jnp.inf)
-        log_sum, nearest = over_chunks(step, start, data, self.chunk)
+        start = nothing_yet((len(x), 0)), jnp.full(len(x), jnp.inf)
+        running, nearest = over_chunks(step, start, data, self.chunk)
         log_volume = flat.shape[1] * (jnp.log(level) + np.log(2 * np.pi) / 2)
+        smooth = running.log_total() - np.log(len(data)) - log_volume
         sharp = jnp.where(nearest == 0, jnp.inf, -jnp.inf)
-        return jnp.where(noisy, log_sum - np.log(len(data)) - log_volume, sharp)
+        return jnp.where(noisy, smooth, sharp)
 
     def sample(self, key: PRNGKey, n: int, sigma: Number = 0.0) -> Float[Array, "n *d"]:
         """`[n, *d]` independent draws at a noise level."""

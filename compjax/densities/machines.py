@@ -25,10 +25,10 @@ from compjax.densities.posterior import (
     log_weights,
     nothing_yet,
     over_chunks,
+    relative_weights,
     weighted_sum,
 )
 from compjax.densities.windows import (
-    Window,
     as_images,
     as_window,
     at_window,
@@ -76,7 +76,7 @@ class LocalMachine:
     """
 
     data: Any
-    window: Window = static()
+    window: Any = static()
     chunk: int = static(default=64)
 
     def __post_init__(self) -> None:
@@ -134,7 +134,7 @@ class EquivariantMachine:
     """
 
     data: Any
-    window: Window = static()
+    window: Any = static()
     chunk: int = static(default=64)
 
     def __post_init__(self) -> None:
@@ -200,7 +200,7 @@ class BoundaryMachine:
     """
 
     data: Any
-    window: Window = static()
+    window: Any = static()
     chunk: int = static(default=64)
 
     def __post_init__(self) -> None:
@@ -291,7 +291,7 @@ class PatchMachine:
     """
 
     data: Any
-    window: Window = static()
+    window: Any = static()
     chunk: int = static(default=64)
 
     def __post_init__(self) -> None:
@@ -320,15 +320,16 @@ class PatchMachine:
             distances = box_sum(squares(x, images), sides)
             return log_weights(distances, sigma, per_pixel(fresh))
 
-        def add_up(log_total: Array, images: Array, fresh: Array) -> Array:
-            more = jax.nn.logsumexp(logs(images, fresh), axis=1)
-            return jnp.logaddexp(log_total, more)
+        def add_up(running: Running, images: Array, fresh: Array) -> Running:
+            nothing = jnp.zeros((len(images), *crops, 0))
+            return include(running, logs(images, fresh), nothing)
 
-        start = jnp.full((len(x), *crops), -jnp.inf)
-        log_total = over_chunks(add_up, start, self.data, self.chunk)
+        start = nothing_yet((len(x), *crops, 0))
+        totals = over_chunks(add_up, start, self.data, self.chunk)
 
         def paste(composite: Array, images: Array, fresh: Array) -> Array:
-            posterior = jnp.exp(logs(images, fresh) - log_total[:, None])
+            weights = relative_weights(logs(images, fresh), totals.reference)
+            posterior = weights / totals.sums[:, None, ..., 0]
             return composite + weighted_sum(covering_sum(posterior, sides), images)
 
         composite = over_chunks(paste, jnp.zeros(x.shape), self.data, self.chunk)

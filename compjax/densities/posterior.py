@@ -9,10 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from compjax.types import Sigma, align
+from compjax.types import Sigma, align, as_float
 
-FLOOR = 1e-20
-"""The least variance of noise, that of sigma = 1e-10: softmax there is the nearest."""
+FLOOR = 1e-18
+"""The least variance of noise, that of sigma = 1e-9: softmax there is the nearest."""
+
+ROUNDING = 2.0**-18
+"""What sums of squares in float32 may be off, relatively."""
 
 
 def over_chunks(
@@ -54,7 +57,7 @@ def log_weights(
 ) -> Float[Array, "b n *k"]:
     r"""$-d / 2\sigma^2$, the log-likelihood of every item up to a number they share.
 
-    At $\sigma = 0$ the variance is 1e-20, so that the nearest item takes all.
+    At $\sigma = 0$ the variance is 1e-18, so that the nearest item takes all.
 
     Args:
         distances: d, squared, `[b, n, *k]`.
@@ -72,29 +75,31 @@ def log_weights(
 class Running(NamedTuple):
     """A softmax average of what was seen so far: the state of `include`.
 
-    Fields are the largest log-weight `[b, *k]`, the sum of weights in units of that one
-    `[b, *k]`, and the weighted sum of values in the same units `[b, *k, c]`.
+    Fields are the reference `[b, *k]`, a log-weight, and the sums `[b, *k, c + 1]` of
+    values and, in the last channel, of weights, in units of e to the reference.
     """
 
-    peak: Array
-    total: Array
-    weighted: Array
+    reference: Array
+    sums: Array
 
     def mean(self) -> Array:
         """The average, `[b, *k, c]`."""
-        return self.weighted / self.total[..., None]
+        return self.sums[..., :-1] / self.sums[..., -1:]
+
+    def log_total(self) -> Array:
+        """The logarithm of the sum of weights, `[b, *k]`."""
+        return self.reference + jnp.log(self.sums[..., -1])
 
 
 def nothing_yet(shape: tuple[int, ...]) -> Running:
     """The average of no items: values have the shape `[b, *k, c]`.
 
     Example:
-        >>> nothing_yet((1, 3)).peak
+        >>> nothing_yet((1, 3)).reference
         Array([-inf], dtype=float32)
     """
-    return Running(
-        jnp.full(shape[:-1], -jnp.inf), jnp.zeros(shape[:-1]), jnp.zeros(shape)
-    )
+    *batch, c = shape
+    return Running(jnp.full(batch, as_float(-jnp.inf)), jnp.zeros((*batch, c + 1)))
 
 
 def include(
@@ -103,7 +108,8 @@ def include(
     r"""The softmax average with n more items.
 
     With $m' = \max(m, \max_i l_i)$: the old sums are multiplied by $e^{m - m'}$, and
-    the items enter with $e^{l_i - m'}$, which is at most 1.
+    the items enter with $e^{l_i - m'}$.  Values and weights are added up in one
+    product, so that rounding of large l never leaves a mean outside the values.
 
     Args:
         running: The average so far.  The first items must leave no entry without a
@@ -118,15 +124,37 @@ def include(
         >>> average.mean()
         Array([[2.]], dtype=float32)
     """
-    # The average does not depend on the peak, so neither does its gradient.
-    peak = jnp.maximum(running.peak, logs.max(1))
-    peak = jax.lax.stop_gradient(peak)
-    kept, weights = jnp.exp(running.peak - peak), jnp.exp(logs - peak[:, None])
-    return Running(
-        peak,
-        kept * running.total + weights.sum(1),
-        kept[..., None] * running.weighted + weighted_sum(weights, values),
-    )
+    reference = jnp.maximum(running.reference, _reference(logs))
+    kept = jnp.exp(running.reference - reference)
+    ones = jnp.ones((*values.shape[:-1], 1), values.dtype)
+    values = jnp.concatenate([values, ones], axis=-1)
+    more = weighted_sum(relative_weights(logs, reference), values)
+    return Running(reference, kept[..., None] * running.sums + more)
+
+
+def _reference(logs: Array) -> Array:
+    """A little below the largest log-weight, `[b, *k]`.
+
+    A compiler may compute `logs` twice, and round differently: the largest one could
+    then lie far below what was found to be the largest, and all weights vanish.
+    """
+    # The average does not depend on the reference, so neither does its gradient.
+    peak = jax.lax.stop_gradient(logs.max(1))
+    return peak - ROUNDING * jnp.abs(peak)
+
+
+def relative_weights(
+    logs: Float[Array, "b n *k"], reference: Float[Array, "b *k"]
+) -> Float[Array, "b n *k"]:
+    """The weights in units of e to the reference; at most e^60, so that they add up.
+
+    Only log-weights beyond 10^7 come near that: items that float32 cannot tell apart.
+
+    Example:
+        >>> relative_weights(jnp.zeros((1, 1)), jnp.zeros(1))
+        Array([[1.]], dtype=float32)
+    """
+    return jnp.exp(jnp.minimum(logs - reference[:, None], 60.0))
 
 
 def weighted_sum(
