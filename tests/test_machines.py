@@ -201,6 +201,23 @@ def test_chunks_do_not_matter(name):
         )
 
 
+@pytest.mark.parametrize("name", ["local", "equivariant", "boundary", "patch"])
+def test_memory_is_that_of_a_chunk(name):
+    """Ten times the data need no more memory beside themselves."""
+
+    def temporary(n):
+        machine = type(MACHINES[name])(jnp.zeros((n, 16, 16, 3)), 3, 8)
+        x = jnp.zeros((4, 16, 16, 3))
+        run = jax.jit(lambda machine, x: machine.denoise(x, 1.0))
+        return run.lower(machine, x).compile().memory_analysis().temp_size_in_bytes
+
+    few, many = temporary(32), temporary(320)
+    # Beside lists of where chunks begin.
+    assert abs(many - few) < 1024
+    # The machines' own formula, and as much again for small things.
+    assert many < 2 * 12 * 4 * 8 * 16 * 16
+
+
 SEEN = {
     "local": lambda i, j: set(around(i, j, 1)),
     "equivariant": lambda i, j: {

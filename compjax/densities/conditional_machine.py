@@ -50,8 +50,8 @@ class ConditionalMachine:
     images whose conditions in $L_i$ *are* the requested ones, or, where there is none,
     over those that come nearest; `matches` counts them.  It is a local conditional
     score: trained (that is, shown) on scenes of few objects it draws scenes of many,
-    as long as every $L_i$ has been seen.  With whole-image windows it is the ideal
-    conditional model, which cannot.
+    as long as every $L_i$ has been seen.  With both windows over the whole image it is
+    the ideal conditional model, which cannot.
 
     It costs what `LocalMachine` does, and `b * N * H * W * (C + 2 * condition_window)`
     operations more, twice.
@@ -63,8 +63,8 @@ class ConditionalMachine:
         window: Side of the windows of pixels, or a schedule as for `LocalMachine`.
         condition_window: Side of the windows of conditions, in cells, odd.
         strictness: $\lambda$, positive.  A gap of 1 in the conditions outweighs one of
-            $2 \sigma^2 \lambda$ in the pixels: smaller values let pixels overrule
-            conditions once noise is low.
+            $2 \sigma^2 \lambda$ in the pixels, 8000 at $\sigma = 0.002$; with
+            smaller values pixels overrule conditions once noise is low.
         chunk: How many images to read at a time.
 
     Raises:

@@ -23,7 +23,8 @@ def as_window(window: Any, parity: int | None = 1) -> Window:
     Args:
         window: A side in pixels; or a schedule, a sequence of `(sigma, side)` with
             rising sigma that begins at 0, each side being that from its level up.
-        parity: 1 if sides must be odd, because windows have a pixel at their centre.
+        parity: 1 if sides must be odd, because windows have a pixel at their centre;
+            None if they may be anything.
 
     Raises:
         ValueError: If a side is not positive, or even where it must be odd, or a
@@ -38,12 +39,7 @@ def as_window(window: Any, parity: int | None = 1) -> Window:
         ValueError: A window has a pixel at its centre: its side must be odd, got 4.
     """
     if np.ndim(window) == 0:
-        side = whole("a window's side", window)
-        if parity is not None and side % 2 != parity:
-            raise ValueError(
-                f"A window has a pixel at its centre: its side must be odd, got {side}."
-            )
-        return side
+        return _as_side(window, parity)
     if np.ndim(window) != 2 or np.shape(window)[1] != 2:
         raise ValueError(
             f"A window is a side, or a sequence of (sigma, side), got {window}."
@@ -53,8 +49,17 @@ def as_window(window: Any, parity: int | None = 1) -> Window:
         raise ValueError(
             f"A schedule of windows begins at sigma = 0 and rises, got {starts}."
         )
-    sides = [as_window(side, parity) for _, side in window]
+    sides = [_as_side(side, parity) for _, side in window]
     return tuple(zip(starts, sides, strict=True))
+
+
+def _as_side(side: Any, parity: int | None) -> int:
+    side = whole("a window's side", side)
+    if parity is not None and side % 2 != parity:
+        raise ValueError(
+            f"A window has a pixel at its centre: its side must be odd, got {side}."
+        )
+    return side
 
 
 def sides_of(window: Window) -> tuple[int, ...]:
