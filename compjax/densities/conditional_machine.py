@@ -122,7 +122,7 @@ class ConditionalMachine:
         self,
         x: Float[Array, "b h w c"],
         sigma: Sigma,
-        condition: Float[Array, "b_or_1 H W C"],
+        condition: Any,
     ) -> Float[Array, "b h w c"]:
         denoise = lambda x, sigma: self.denoise(x, sigma, condition)
         return DenoiserScore(denoise)(x, sigma)
@@ -131,14 +131,14 @@ class ConditionalMachine:
         self,
         x: Float[Array, "b h w c"],
         sigma: Sigma,
-        condition: Float[Array, "b_or_1 H W C"],
+        condition: Any,
     ) -> Float[Array, "b h w c"]:
         """The centres of patches of images that have the requested conditions.
 
         Args:
             x: `[b, h, w, c]`.
             sigma: Noise level.
-            condition: `[b or 1, H, W, C]`.
+            condition: `[b or 1, H, W, C]`, numbers or booleans.
         """
         check_images(x, sigma, self.data)
         condition = self._checked(condition, len(x))
@@ -168,15 +168,13 @@ class ConditionalMachine:
         items = (self.data, self.conditions)
         return over_chunks(step, nothing_yet(x.shape), items, self.chunk).mean()
 
-    def matches(
-        self, condition: Float[Array, "b_or_1 H W C"]
-    ) -> Int[Array, "b_or_1 h w"]:
+    def matches(self, condition: Any) -> Int[Array, "b_or_1 h w"]:
         """How many training images have exactly the requested conditions, by pixel.
 
         Where there are none, the denoiser falls back on those that come nearest.
 
         Args:
-            condition: `[b or 1, H, W, C]`.
+            condition: `[b or 1, H, W, C]`, numbers or booleans.
         """
         condition = self._checked(condition, None)
 

@@ -7,7 +7,8 @@ $\sigma = 0$ the score is 0 and the denoiser finds the nearest patch.
 The data are read `chunk` images at a time.  If a machine does not say otherwise, a call
 needs about `12 * b * chunk * h * w` bytes beside x and the data (measured; c times as
 many where the compiler does not add up channels at once; five times as many for a
-gradient, which also keeps one x for every chunk), and some `b * N * h * w * (2 * c + 2 * side)` operations.
+gradient, which also keeps one x for every chunk), and some
+`b * N * h * w * (2 * c + 2 * side)` operations.
 """
 
 from __future__ import annotations
