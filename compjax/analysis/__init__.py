@@ -60,14 +60,11 @@ from compjax.analysis.local_noise import (
     projection,
 )
 from compjax.analysis.local_theory import (
-    BaseRates,
     LocalDefect,
-    base_rates,
     blockwise_log_ratio,
     extension_error,
     local_defect,
     local_score,
-    windowed_family,
 )
 from compjax.analysis.moments import reverse_law
 from compjax.analysis.orthogonality import (
@@ -93,6 +90,7 @@ from compjax.analysis.theorems import (
     in_features,
     mean_shift_products,
 )
+from compjax.analysis.windowed import BaseRates, base_rates, windowed_family
 from compjax.samplers import effective_sample_size
 
 __all__ = [
