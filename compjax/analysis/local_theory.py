@@ -4,8 +4,8 @@ A conditional score is *local* (LCS) if at every pixel it depends on some of the
 and some of the conditions only.  It belongs to a *conditional projective composition*
 (CPC, `densities.ConditionalProjective`), and that is where models get conditions right
 in numbers they never saw.  docs/math.md states and proves what is evaluated here;
-`local_noise` says what the noise level has to do with it, `windowed` what a network with
-windows makes of incomplete labels.
+`local_noise` says what the noise level has to do with it, and `windowed` what a network
+with windows makes of incomplete labels.
 """
 
 from __future__ import annotations
