@@ -179,11 +179,11 @@ class NoiseKL(NamedTuple):
 def kl_along_noise(
     key: PRNGKey, p: Any, q: Any, sigmas: Float[Array | np.ndarray, " levels"], n: int
 ) -> NoiseKL:
-    r"""How $\epsilon(\sigma) = KL(p_\sigma \,\|\, q_\sigma)$ grows as noise is removed.
+    r"""How $\epsilon(\sigma) = KL(p^\sigma \,\|\, q^\sigma)$ grows as noise is removed.
 
     $$\epsilon(\sigma_i) - \epsilon(\sigma_0) =
       \int_{\sigma_i}^{\sigma_0}
-      \sigma\, E_{p_\sigma} \lVert s_p - s_q\rVert^2 d\sigma$$
+      \sigma\, E_{p^\sigma} \lVert s_p - s_q\rVert^2 d\sigma$$
 
     by trapezoids in $\log\sigma$, as `score_kl`.  From a $\sigma_0$ at which the two
     laws are one, it is $\epsilon$ itself.  The standard errors are of the draws, not of

@@ -266,9 +266,8 @@ def extension_error(
 ) -> Float[Array, " b"]:
     r"""How far single conditions, composed, are from the law given all of them.
 
-    $$s(x \mid \emptyset)
-      + \sum_{j \in J} \bigl(s(x \mid c_j) - s(x \mid \emptyset)\bigr)
-      \quad \text{against} \quad s(x \mid c_J)$$
+    $$s(x \mid c_J) \quad \text{against} \quad s(x \mid \emptyset) +
+      \sum_{j \in J} \bigl(s(x \mid c_j) - s(x \mid \emptyset)\bigr)$$
 
     It is zero, at every number of conditions and at every noise level, if the family is
     a CPC and $p(x \mid \emptyset)$ factorises over the masks and the rest: then one
