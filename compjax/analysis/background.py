@@ -161,17 +161,43 @@ def score_kl(
 
 @jax.jit
 def _score_kl(key: PRNGKey, p: Any, q: Any, x: Array, levels: Array) -> Array:
+    squares = score_squares(key, p, q, x, levels).mean(1)
+    # Trapezoids in log sigma, where the integrand sigma^2 |ds|^2 is smooth.
+    values = levels**2 * squares
+    return -((values[1:] + values[:-1]) / 2 * jnp.diff(jnp.log(levels))).sum()
+
+
+def score_squares(
+    key: PRNGKey,
+    p: Any,
+    q: Any,
+    x: Float[Array, "b *d"],
+    levels: Float[Array, " levels"],
+) -> Float[Array, "levels b"]:
+    r"""$\lVert s_p - s_q \rVert^2$ at every sample, noised to every level.
+
+    Args:
+        key: A typed PRNG key, for the noise.
+        p: A score function.
+        q: Another.
+        x: Clean samples.
+        levels: Noise levels, positive.
+
+    Example:
+        >>> import compjax as cj
+        >>> p, q = (cj.densities.Gaussian([m], [[1.0]]) for m in (0.0, 2.0))
+        >>> x, levels = jnp.zeros((2, 1)), jnp.ones(1)
+        >>> score_squares(jax.random.key(0), p, q, x, levels).round(4)
+        Array([[1., 1.]], dtype=float32)
+    """
+
     def square(inputs: tuple[Array, Array]) -> Array:
         key, sigma = inputs
         noised = x + sigma * jax.random.normal(key, x.shape, x.dtype)
         difference = p(noised, sigma) - q(noised, sigma)
-        return (difference**2).sum() / len(x)
+        return (difference**2).reshape(len(x), -1).sum(1)
 
-    keys = jax.random.split(key, len(levels))
-    squares = jax.lax.map(square, (keys, levels))
-    # Trapezoids in log sigma, where the integrand sigma^2 |ds|^2 is smooth.
-    values = levels**2 * squares
-    return -((values[1:] + values[:-1]) / 2 * jnp.diff(jnp.log(levels))).sum()
+    return jax.lax.map(square, (jax.random.split(key, len(levels)), levels))
 
 
 def _log_ratios(

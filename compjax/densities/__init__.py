@@ -1,6 +1,7 @@
 """Exact densities, normalised at every noise level, and analytic machines."""
 
 from compjax.densities.clutter import BernoulliClutter
+from compjax.densities.conditional import ConditionalProjective
 from compjax.densities.conditional_machine import ConditionalMachine
 from compjax.densities.covariance_machine import CovarianceMachine
 from compjax.densities.empirical import Empirical
@@ -22,6 +23,7 @@ __all__ = [
     "Box",
     "Circle",
     "ConditionalMachine",
+    "ConditionalProjective",
     "CovarianceMachine",
     "Empirical",
     "EquivariantMachine",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from compjax.densities.gaussian import check_indices
 from compjax.types import (
     Density,
     Number,
@@ -68,6 +69,11 @@ class BernoulliClutter(Density):
         if not 0 <= i < n:
             raise ValueError(f"There is no coordinate {i} among {n}.")
         return BernoulliClutter(self.probabilities.at[i].set(1.0), self.scale)
+
+    def marginal(self, indices: Any) -> BernoulliClutter:
+        """The law of some coordinates, in the order given."""
+        kept = check_indices(indices, len(self.probabilities))
+        return BernoulliClutter(self.probabilities[kept], self.scale)
 
     def _logs(self, x: Array, sigma: Sigma) -> tuple[Array, Array, Array]:
         """`log(1-q) + log N(x; 0, v)`, `log q + log N(x; 1, v)`, and v."""

@@ -102,6 +102,20 @@ class Gaussian(Density):
             )
         return Gaussian(matrix @ self.mean, matrix @ self.cov @ matrix.T)
 
+    def marginal(self, indices: Any) -> Gaussian:
+        """The law of some coordinates, in the order given.
+
+        Raises:
+            ValueError: If `indices` are not different coordinates of this density.
+
+        Example:
+            >>> p = Gaussian(jnp.array([1.0, 2.0]), jnp.array([[1.0, 0.5], [0.5, 3.0]]))
+            >>> p.marginal((1,))
+            Gaussian(mean=[2.0], cov=[[3.0]])
+        """
+        kept = check_indices(indices, len(self.mean))
+        return Gaussian(self.mean[kept], self.cov[np.ix_(kept, kept)])
+
 
 @pytree
 class GaussianMixture(Density):
@@ -168,6 +182,12 @@ class GaussianMixture(Density):
         unit = jax.random.normal(key_unit, (n, self.means.shape[1]))
         factors = factor(self.covs, as_float(sigma))[which]
         return self.means[which] + jnp.einsum("nij,nj->ni", factors, unit)
+
+    def marginal(self, indices: Any) -> GaussianMixture:
+        """The law of some coordinates, as `Gaussian.marginal`."""
+        kept = check_indices(indices, self.means.shape[1])
+        covs = self.covs[:, kept[:, None], kept[None]]
+        return GaussianMixture(self.log_weights, self.means[:, kept], covs)
 
 
 def compose_gaussians(
@@ -324,3 +344,19 @@ def check_covariance(cov: Any, name: str) -> None:
             f"{name} must be positive definite; its smallest eigenvalue is "
             f"{smallest:.3g}."
         )
+
+
+def check_indices(indices: Any, n: int) -> np.ndarray:
+    """`indices` as an array; a ValueError unless they differ and lie in `range(n)`.
+
+    Example:
+        >>> check_indices((2, 0), 3)
+        array([2, 0])
+    """
+    kept = tuple(int(i) for i in indices)
+    if not kept or len(set(kept)) < len(kept) or not set(kept) <= set(range(n)):
+        raise ValueError(
+            f"indices are different coordinates of 0 to {n - 1}, at least one; got "
+            f"{kept}."
+        )
+    return np.array(kept)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from compjax.densities.gaussian import check_indices
 from compjax.types import Density, Number, PRNGKey, Sigma, pytree, set_fields, static
 
 
@@ -80,6 +81,32 @@ class Independent(Density):
         keys = jax.random.split(key, len(self.parts))
         pairs = zip(self.parts, keys, strict=True)
         return self._join([part.sample(k, n, sigma) for part, k in pairs])
+
+    def marginal(self, indices: Any) -> Independent:
+        """The law of some coordinates, in the order given.
+
+        A block that is cut needs a part with a `marginal` of its own.
+
+        Raises:
+            ValueError: If `indices` are not different coordinates of this density, or a
+                part that is cut has no marginals.
+        """
+        kept = check_indices(indices, sum(map(len, self.blocks)))
+        position = {int(c): i for i, c in enumerate(kept)}
+        blocks, parts = [], []
+        for block, part in zip(self.blocks, self.parts, strict=True):
+            inside = [i for i, c in enumerate(block) if c in position]
+            if 0 < len(inside) < len(block):
+                if not hasattr(part, "marginal"):
+                    raise ValueError(
+                        f"{type(part).__name__} has no marginals: keep or drop its "
+                        f"block {block} whole."
+                    )
+                part = part.marginal(inside)
+            if inside:
+                blocks.append(tuple(position[block[i]] for i in inside))
+                parts.append(part)
+        return Independent(tuple(blocks), tuple(parts))
 
 
 class FactorizedConditionals(NamedTuple):
