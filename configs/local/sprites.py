@@ -48,9 +48,15 @@ def get_config() -> ConfigDict:
     config.sample.sigma_max = 20.0
 
     config.probe = ConfigDict()
-    config.probe.images = 64
+    config.probe.images = 32  # noised images at which derivatives are taken
     config.probe.sigmas = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-    config.probe.probes = 4
+    config.probe.probes = 1  # random signs a place and image
+
+    config.switch = ConfigDict()  # conditions on above, or only below, noise levels
+    config.switch.models = ("complete_many", "incomplete_one", "local")
+    config.switch.sigmas = (0.1, 0.3, 1.0, 3.0)
+    config.switch.images = 128
+    config.switch.k = 3  # places, as many as training has seen
 
     config.models = ConfigDict()
     exp1 = {"completeness": 1.0, "most": 3}

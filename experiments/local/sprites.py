@@ -25,10 +25,8 @@ from compjax import analysis, scenes, training
 from experiments import launch, results
 from experiments.local import pictures
 from experiments.local.models import Model, make_stream, trained
-from experiments.local.world import World, draw_requests, make_world
-
-PRESENT = 0.5
-"""Strength from which a place counts as occupied: half of a template."""
+from experiments.local.switching import switched
+from experiments.local.world import PRESENT, World, draw_requests, make_world
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -49,6 +47,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
             row for name in config.models for row in count(config, world, workdir, name)
         ],
         "models": measured,
+        "nulls": nulls(config, world),
         **results.provenance(config.seed, started),
     }
     training.write_json(workdir / "results.json", numbers)
@@ -92,6 +91,8 @@ def measure(
             np.savez_compressed(opened, **found)
     numbers = {"loss": model.loss, "train_seconds": round(trained_in, 1)}
     numbers |= probe(config, world, model, name)
+    if name in config.switch.models:
+        numbers["switched"] = switched(config, world, model)
     numbers["seconds"] = round(time.monotonic() - begun, 1)
     report.parent.mkdir(parents=True, exist_ok=True)
     training.write_json(report, numbers)
@@ -187,6 +188,33 @@ def probe(config: ConfigDict, world: World, model: Model, name: str) -> dict[str
         "pixels": summary(pixels),
         "conditions": summary(labels),
     }
+
+
+def nulls(config: ConfigDict, world: World) -> dict[str, Any]:
+    """The probes of densities whose locality is known, at the labels of one place.
+
+    `exact_1` and `exact_2` are the laws that experiments 1 and 2 are trained on, given
+    one label; `gaussian` has the moments of experiment 2's images.
+    """
+    p, most = config.probe, 3
+    key_probes, *keys = jax.random.split(jax.random.key(config.seed), 4)
+    windows = cj.windows.square((world.side, world.side), config.world.pixels)
+    others = {"exact_1": [1.0], "exact_2": np.full(most, 1 / most)}
+    laws = {name: world.density((0,), law) for name, law in others.items()}
+    x0 = {
+        name: world.image(law.sample(key, p.images))
+        for key, (name, law) in zip(keys, laws.items(), strict=False)
+    }
+    scores = {name: world.score(law) for name, law in laws.items()}
+    many = world.image(laws["exact_2"].sample(keys[-1], 4000))
+    scores["gaussian"], x0["gaussian"] = analysis.gaussian_like(many), x0["exact_2"]
+    found = {
+        name: analysis.locality(
+            jax.random.clone(key_probes), score, x0[name], p.sigmas, windows, p.probes
+        )
+        for name, score in scores.items()
+    }
+    return {name: {"pixels": summary(one)} for name, one in found.items()}
 
 
 def summary(found: analysis.Locality) -> dict[str, Any]:

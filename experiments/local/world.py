@@ -26,6 +26,9 @@ from compjax.types import (
     static,
 )
 
+PRESENT = 0.5
+"""Strength from which a place counts as occupied: half of a template."""
+
 
 class World(NamedTuple):
     """What sprites look like, and where they may stand.
@@ -67,6 +70,14 @@ class World(NamedTuple):
         x = jnp.reshape(images, (-1, g, p, g, p)).swapaxes(2, 3)
         return x.reshape(-1, g * g * p * p)
 
+    def score(self, density: densities.Sprites) -> ImageScore:
+        """The score of a scene's law, of images.
+
+        Args:
+            density: Of vectors, as `density` gives it.
+        """
+        return ImageScore(density, self.places, self.templates.shape[1])
+
     def strength(self, images: Any) -> Float[np.ndarray, "b n"]:
         """How strongly each place shows an object: 1 a template, 0 nothing."""
         scene = self.density((), [1.0])
@@ -79,6 +90,21 @@ class World(NamedTuple):
         p = self.templates.shape[1]
         at = (np.arange(self.places) + 0.5) * p
         return np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2)
+
+
+@pytree
+class ImageScore:
+    """The score of a density of vectors, place by place, as one of images."""
+
+    density: Any
+    places: int = static()
+    pixels: int = static()
+
+    def __call__(self, x: Float[Array, "b h w 1"], sigma: Any) -> Array:
+        g, p = self.places, self.pixels
+        flat = x.reshape(-1, g, p, g, p).swapaxes(2, 3).reshape(len(x), -1)
+        score = self.density(flat, sigma).reshape(-1, g, g, p, p)
+        return score.swapaxes(2, 3).reshape(x.shape)
 
 
 def make_world(config: ConfigDict) -> World:
