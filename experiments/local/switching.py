@@ -17,7 +17,7 @@ import compjax as cj
 from experiments.local.models import Model
 from experiments.local.world import PRESENT, World, draw_requests
 
-SAMPLERS = {"ODE": cj.samplers.DPMSolverPP(), "SDE": cj.samplers.Ancestral()}
+SAMPLERS = {"ODE": cj.samplers.DPMSolverPP, "SDE": cj.samplers.Ancestral}
 
 
 def switched(config: ConfigDict, world: World, model: Model) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def switched(config: ConfigDict, world: World, model: Model) -> list[dict[str, A
             for name, sampler in SAMPLERS.items():
                 shape = requests.true.shape
                 key = jax.random.key(config.seed)
-                x, _ = cj.sample(key, score, sampler, shape, sigmas)
+                x, _ = cj.sample(key, score, sampler(), shape, sigmas)
                 present = world.strength(x) > PRESENT
                 row = {"sigma": level, "told": side, "sampler": name}
                 row |= {"hit": float(present[asked].mean())}
