@@ -46,12 +46,14 @@ from compjax.analysis.factorization import (
     factorization,
 )
 from compjax.analysis.fading import Strengths, composed_strength
+from compjax.analysis.features import NetworkFeatures, seen_through
 from compjax.analysis.influence import (
     Influence,
     Views,
     influence,
     influence_by_distance,
     influence_estimate,
+    recentred,
     response,
     response_estimate,
 )
@@ -127,6 +129,7 @@ __all__ = [
     "Ledger",
     "LocalDefect",
     "Locality",
+    "NetworkFeatures",
     "NoiseKL",
     "Orthogonality",
     "Profile",
@@ -187,11 +190,13 @@ __all__ = [
     "profile",
     "projection",
     "projective_error",
+    "recentred",
     "response",
     "response_estimate",
     "reverse_law",
     "score_blocks",
     "score_kl",
+    "seen_through",
     "tally",
     "two_sample_test",
     "windowed_family",

@@ -193,6 +193,48 @@ def response_estimate(
     return _estimate(_columns, key, score, x, sigma, tiles, probes)
 
 
+def recentred(squares: Any, tiles: Any) -> Float[np.ndarray, "rows columns"]:
+    r"""The mean influence of tiles of an image, each seen from where it is.
+
+    Args:
+        squares: `[t, h, w, c]`, such as `influence(...).squares.score`; summed over
+            channels here.
+        tiles: `[t, h, w, 1 or c]`, squares or rectangles of ones.
+
+    Returns:
+        `[2h - 1, 2w - 1]`: at `[h - 1, w - 1]` what the first pixel of a tile has; NaN
+        where no image reaches.
+
+    Raises:
+        ValueError: If there is not one map a tile.
+
+    Source: Ours.
+
+    Example:
+        >>> from compjax import windows
+        >>> tiles = windows.square((1, 2), 1).tiles
+        >>> recentred(np.array([[[[1.0], [2.0]]], [[[3.0], [1.0]]]]), tiles)
+        array([[3., 1., 2.]])
+    """
+    maps = np.asarray(squares, float).sum(-1)
+    tiles = np.asarray(tiles)
+    if len(maps) != len(tiles) or maps.ndim != 3:
+        raise ValueError(
+            f"{len(maps)} maps of {maps.ndim - 1} axes, {len(tiles)} tiles."
+        )
+    _, h, w = maps.shape
+    total, count = np.zeros((2, 2 * h - 1, 2 * w - 1))
+    for one, tile in zip(maps, tiles, strict=True):
+        row, column = np.argwhere(tile.any(-1)).min(0)
+        at = (
+            slice(h - 1 - row, 2 * h - 1 - row),
+            slice(w - 1 - column, 2 * w - 1 - column),
+        )
+        total[at] += one
+        count[at] += 1
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 def influence_by_distance(
     key: PRNGKey,
     score: ScoreFn,

@@ -285,7 +285,7 @@ def interaction(
         0.0
     """
     none, i, j, ij = (score(x, sigma, c) for c in (neither, first, second, both))
-    axes = tuple(range(1, x.ndim))
+    axes = tuple(range(1, ij.ndim))
     defect, one, other = (
         np.asarray((a**2).sum(axes), float)
         for a in (ij - i - j + none, i - none, j - none)
