@@ -144,6 +144,46 @@ def length_generalisation(
     return figure
 
 
+def locality(reports: Mapping[str, Any], radius: float = 0.0) -> Any:
+    """How local scores are against sigma: shares beyond a radius, of s and of D.
+
+    Draw a model beside densities whose locality is known: noise alone makes every score
+    look more local, and every denoiser less.
+
+    Args:
+        reports: `{name: analysis.Locality}`.
+        radius: In the units of their distances; 0 for all that is outside of a tile.
+
+    Returns:
+        The matplotlib figure.
+
+    Example:
+        >>> import matplotlib; matplotlib.use("Agg")
+        >>> from compjax.analysis import Locality, Views
+        >>> mass = np.ones((2, 3, 4))
+        >>> mass = Views(mass, mass, mass)
+        >>> report = Locality(np.array([0.1, 1.0]), np.arange(4.0), mass)
+        >>> len(locality({"a model": report}).axes)
+        2
+    """
+    from matplotlib import pyplot as plt
+
+    figure = plt.figure(figsize=(9, 3.4), dpi=150, layout="constrained")
+    titles = {"score": "of the score s", "denoiser": "of the denoiser D"}
+    for ax, (view, title) in zip(
+        figure.subplots(1, 2, sharey=True), titles.items(), strict=True
+    ):
+        for name, report in reports.items():
+            share = getattr(report.beyond(radius), view)
+            ax.errorbar(report.sigmas, share.mean, share.error, capsize=2, label=name)
+        ax.set(xscale="log", xlabel=r"noise level $\sigma$", ylim=(-0.03, 1.03))
+        ax.set_title(f"squared derivatives {title}", fontsize=10)
+        ax.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(f"share from beyond {radius:g}")
+    figure.axes[0].legend(fontsize=8)
+    return figure
+
+
 def requested(ax: Any, image: np.ndarray, xy: Float[np.ndarray, "k 2"]) -> None:
     """An image, with a circle around every place where an object was asked for.
 

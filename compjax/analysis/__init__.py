@@ -51,12 +51,12 @@ from compjax.analysis.influence import (
     Influence,
     Views,
     influence,
-    influence_by_distance,
     influence_estimate,
-    recentred,
     response,
     response_estimate,
 )
+from compjax.analysis.influence_maps import influence_by_distance, recentred
+from compjax.analysis.interaction import Estimate, delta_cosines, interaction
 from compjax.analysis.ledger import (
     Ledger,
     ledger,
@@ -78,12 +78,9 @@ from compjax.analysis.local_theory import (
     local_score,
 )
 from compjax.analysis.locality import (
-    Estimate,
     Locality,
     condition_locality,
-    delta_cosines,
     gaussian_like,
-    interaction,
     locality,
 )
 from compjax.analysis.moments import reverse_law

@@ -19,7 +19,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from compjax.types import PRNGKey, ScoreFn, Sigma, align, as_float, whole
-from compjax.windows import Windows
 
 
 class Views(NamedTuple):
@@ -83,7 +82,7 @@ def influence(
         >>> influence(mean, jnp.ones((1, 4)), 1.0, jnp.eye(4)[:1]).squares.score
         Array([[0.5625, 0.0625, 0.0625, 0.0625]], dtype=float32)
     """
-    return _exact(_rows, score, x, sigma, tiles)
+    return _exact(rows_of_jacobian, score, x, sigma, tiles)
 
 
 def response(
@@ -153,7 +152,7 @@ def influence_estimate(
         >>> bool((abs(found.squares.score - 0.75) < 4 * found.errors.score).all())
         True
     """
-    return _estimate(_rows, key, score, x, sigma, tiles, probes)
+    return _estimate(rows_of_jacobian, key, score, x, sigma, tiles, probes)
 
 
 def response_estimate(
@@ -193,151 +192,20 @@ def response_estimate(
     return _estimate(_columns, key, score, x, sigma, tiles, probes)
 
 
-def recentred(squares: Any, tiles: Any) -> Float[np.ndarray, "rows columns"]:
-    r"""The mean influence of tiles of an image, each seen from where it is.
+def rows_of_jacobian(score: Any, x: Array, sigma: Sigma) -> Any:
+    """`v -> (J^T v,)`, all samples at once.
 
     Args:
-        squares: `[t, h, w, c]`, such as `influence(...).squares.score`; summed over
-            channels here.
-        tiles: `[t, h, w, 1 or c]`, squares or rectangles of ones.
-
-    Returns:
-        `[2h - 1, 2w - 1]`: at `[h - 1, w - 1]` what the first pixel of a tile has; NaN
-        where no image reaches.
-
-    Raises:
-        ValueError: If there is not one map a tile.
-
-    Source: Ours.
-
-    Example:
-        >>> from compjax import windows
-        >>> tiles = windows.square((1, 2), 1).tiles
-        >>> recentred(np.array([[[[1.0], [2.0]]], [[[3.0], [1.0]]]]), tiles)
-        array([[3., 1., 2.]])
-    """
-    maps = np.asarray(squares, float).sum(-1)
-    tiles = np.asarray(tiles)
-    if len(maps) != len(tiles) or maps.ndim != 3:
-        raise ValueError(
-            f"{len(maps)} maps of {maps.ndim - 1} axes, {len(tiles)} tiles."
-        )
-    _, h, w = maps.shape
-    total, count = np.zeros((2, 2 * h - 1, 2 * w - 1))
-    for one, tile in zip(maps, tiles, strict=True):
-        row, column = np.argwhere(tile.any(-1)).min(0)
-        at = (
-            slice(h - 1 - row, 2 * h - 1 - row),
-            slice(w - 1 - column, 2 * w - 1 - column),
-        )
-        total[at] += one
-        count[at] += 1
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def influence_by_distance(
-    key: PRNGKey,
-    score: ScoreFn,
-    x: Float[Array, "b *d"],
-    sigma: Sigma,
-    windows: Windows,
-    probes: int = 4,
-) -> tuple[Float[np.ndarray, " m"], Views]:
-    r"""Squared derivatives of all tiles, summed by their distance from the tile.
-
-    Args:
-        key: A typed PRNG key.
         score: Any score.
-        x: `[b, *d]`, noised samples.
-        sigma: Their noise level.
-        windows: Tiles of outputs and the distances of all inputs from them.
-        probes: Random signs for every tile and sample.
-
-    Returns:
-        The distances that occur, rising, and `Views` of `[b, m]`, unbiased.
-
-    Raises:
-        ValueError: If windows do not fit x, or `probes < 1`.
-
-    Source: Ours.
+        x: `[b, *d]`.
+        sigma: Noise level.
 
     Example:
-        >>> from compjax import windows
         >>> from compjax.scores import as_score
-        >>> pixels, x = windows.square((1, 4), 1), jnp.ones((1, 1, 4, 1))
-        >>> left = as_score(lambda x, sigma: jnp.roll(x, 1, axis=2) - 2 * x)
-        >>> key = jax.random.key(0)
-        >>> at, mass = influence_by_distance(key, left, x, 1.0, pixels)
-        >>> at.tolist(), mass.score.tolist()  # the image ends: one is 3 pixels away
-        ([0.0, 1.0, 2.0, 3.0], [[16.0, 3.0, 0.0, 1.0]])
+        >>> shift = as_score(lambda x, sigma: jnp.roll(x, 1, axis=1))
+        >>> rows_of_jacobian(shift, jnp.ones((1, 3)), 1.0)(jnp.eye(3)[:1])[0]
+        Array([[0., 0., 1.]], dtype=float32)
     """
-    x, tiles = _checked(x, windows.tiles)
-    probes, level = whole("probes", probes), align(sigma, x)
-    distances, bins = distance_bins(windows.reach.distance, x)
-    apply = _rows(score, x, sigma)
-
-    def add(total: Views, draw: tuple[PRNGKey, Array, Array]) -> tuple[Views, None]:
-        key, tile, bins = draw
-        signs = jax.random.rademacher(key, (probes, *x.shape), x.dtype)
-        for v in signs:
-            squares = _squares(apply, v * tile[None], level)
-            found = (by_distance(s, bins[None], len(distances)) for s in squares)
-            total = Views(*(t + f / probes for t, f in zip(total, found, strict=True)))
-        return total, None
-
-    zeros = jnp.zeros((len(x), len(distances)), x.dtype)
-    keys = jax.random.split(key, len(tiles))
-    start = Views(zeros, zeros, zeros)
-    return distances, jax.lax.scan(add, start, (keys, tiles, bins))[0]
-
-
-def distance_bins(
-    distance: Any, x: Float[Array, "b *d"]
-) -> tuple[Float[np.ndarray, " m"], Array]:
-    """The distances that occur, and which of them each input is at.
-
-    Args:
-        distance: `[t, *d]`; axes of length 1 stand for all of their entries.
-        x: Samples, of which only the shape matters.
-
-    Returns:
-        `[m]`, rising, and `[t, *d]`, indices.
-
-    Raises:
-        ValueError: If the distances do not fit samples.
-
-    Example:
-        >>> distance_bins(np.array([[0.0, 2.0, 2.0]]), jnp.ones((5, 3)))[0]
-        array([0., 2.])
-    """
-    distance = np.asarray(distance, float)
-    _check_fit("distance", distance, x)
-    distances, bins = np.unique(distance, return_inverse=True)
-    bins = bins.reshape(distance.shape)
-    return distances, jnp.asarray(np.broadcast_to(bins, (len(bins), *x.shape[1:])))
-
-
-def by_distance(
-    squares: Float[Array, "b *d"], bins: Any, m: int
-) -> Float[Array, "b m"]:
-    """Sums over the entries of each sample that are at one distance.
-
-    Args:
-        squares: `[b, *d]`.
-        bins: `[b or 1, *d]`, indices below m.
-        m: Their number.
-
-    Example:
-        >>> by_distance(jnp.ones((1, 3)), jnp.array([[0, 1, 1]]), 2)
-        Array([[1., 2.]], dtype=float32)
-    """
-    bins = jnp.broadcast_to(bins, squares.shape).reshape(len(squares), -1)
-    flat = squares.reshape(len(squares), -1)
-    return jax.vmap(lambda s, at: jax.ops.segment_sum(s, at, m))(flat, bins)
-
-
-def _rows(score: Any, x: Array, sigma: Sigma) -> Any:
-    """`v -> J^T v`, all samples at once."""
     return jax.vjp(lambda x: score(x, sigma), x)[1]
 
 
@@ -348,14 +216,14 @@ def _columns(score: Any, x: Array, sigma: Sigma) -> Any:
 
 
 def _exact(product: Any, score: Any, x: Array, sigma: Sigma, tiles: Any) -> Influence:
-    x, tiles = _checked(x, tiles)
+    x, tiles = checked_tiles(x, tiles)
     places = tuple(jnp.asarray(at) for at in np.nonzero(np.asarray(tiles)))
     apply, level = product(score, x, sigma), align(sigma, x)
 
     def add(total: Views, place: tuple[Array, ...]) -> tuple[Views, None]:
         tile, *at = place
         v = jnp.zeros(x.shape[1:]).at[tuple(at)].set(1.0)
-        squares = _squares(apply, jnp.broadcast_to(v, x.shape), level)
+        squares = squares_along(apply, jnp.broadcast_to(v, x.shape), level)
         means = (square.mean(0) for square in squares)
         return Views(
             *(t.at[tile].add(m) for t, m in zip(total, means, strict=True))
@@ -375,7 +243,7 @@ def _estimate(
     tiles: Any,
     probes: int,
 ) -> Influence:
-    x, tiles = _checked(x, tiles)
+    x, tiles = checked_tiles(x, tiles)
     probes = whole("probes", probes, 2)
     apply, level = product(score, x, sigma), align(sigma, x)
 
@@ -384,7 +252,7 @@ def _estimate(
 
         def add(moments: Any, key: PRNGKey) -> tuple[Any, None]:
             signs = jax.random.rademacher(key, x.shape, x.dtype)
-            squares = _squares(apply, signs * tile[None], level)
+            squares = squares_along(apply, signs * tile[None], level)
             both = Views(*((s, s**2) for s in squares))
             return jax.tree.map(jnp.add, moments, both), None
 
@@ -406,22 +274,55 @@ def _mean_and_error(total: Array, squares: Array, probes: int) -> tuple[Array, A
     return mean.mean(0), jnp.sqrt(variance.sum(0)) / len(total)
 
 
-def _squares(apply: Any, v: Array, level: Array) -> Views:
-    """`(J v)**2` of the score, the denoiser and the predicted noise."""
+def squares_along(apply: Any, v: Array, level: Array) -> Views:
+    """`(J v)**2` of the score, the denoiser and the predicted noise.
+
+    Args:
+        apply: `v -> (J v,)` of the score, or its transpose.
+        v: `[b, *d]`.
+        level: Sigma, aligned with v.
+
+    Example:
+        >>> squares_along(lambda v: (-v,), jnp.ones((1, 1)), jnp.float32(2.0)).denoiser
+        Array([[9.]], dtype=float32)
+    """
     (u,) = apply(v)
     return Views(u**2, (v + level**2 * u) ** 2, (level * u) ** 2)
 
 
-def _checked(x: Any, tiles: Any) -> tuple[Array, Array]:
+def checked_tiles(x: Any, tiles: Any) -> tuple[Array, Array]:
+    """Samples and whole tiles `[t, *d]`.
+
+    Args:
+        x: `[b, *d]`.
+        tiles: `[t, *d]`; axes of length 1 stand for all of their entries.
+
+    Raises:
+        ValueError: If tiles do not fit, or hold anything but zeros and ones.
+
+    Example:
+        >>> checked_tiles(np.ones((2, 3)), np.ones((1, 1)))[1].shape
+        (1, 3)
+    """
     x = as_float(x)
     tiles = np.asarray(tiles, x.dtype)
-    _check_fit("tiles", tiles, x)
+    check_fit("tiles", tiles, x)
     if not np.isin(tiles, (0, 1)).all():
         raise ValueError(f"tiles hold zeros and ones, got {np.unique(tiles)[:9]}.")
     return x, jnp.asarray(np.broadcast_to(tiles, (len(tiles), *x.shape[1:])))
 
 
-def _check_fit(name: str, value: np.ndarray, x: Array) -> None:
+def check_fit(name: str, value: np.ndarray, x: Array) -> None:
+    """Raises a ValueError if `[t, *d]` does not fit samples.
+
+    Args:
+        name: Of the value, for the message.
+        value: `[t, *d]`.
+        x: Samples, of which only the shape matters.
+
+    Example:
+        >>> check_fit("tiles", np.ones((2, 1)), jnp.ones((5, 3)))
+    """
     if value.ndim != x.ndim or any(
         t not in (1, n) for t, n in zip(value.shape[1:], x.shape[1:], strict=True)
     ):
