@@ -58,6 +58,12 @@ def get_config() -> ConfigDict:
     config.switch.images = 128
     config.switch.k = 3  # places, as many as training has seen
 
+    config.machine = ConfigDict()  # analytic machines, in experiments.local.machines
+    config.machine.images = 2000  # that they are shown
+    config.machine.window = 11  # pixels along a side: a place, from any pixel in it
+    config.machine.samples = 64
+    config.machine.requests = (1, 3, 6, 10)
+
     config.models = ConfigDict()
     exp1 = {"completeness": 1.0, "most": 3}
     exp2 = {"completeness": 0.0, "most": 3}

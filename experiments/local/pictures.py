@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from ml_collections import ConfigDict
 
 from experiments.local.world import World, draw_requests
@@ -162,14 +163,9 @@ def grid(config: ConfigDict, world: World, load: Load, which: int = 3) -> Figure
         layout="constrained",
     )
     axes = figure.subplots(len(rows), len(ks))
-    limit, p = float(np.abs(world.templates).max()), config.world.pixels
     for (name, images), line in zip(rows.items(), axes, strict=True):
         for k, ax in zip(ks, line, strict=True):
-            ax.imshow(images[k][which, :, :, 0], cmap="RdBu_r", vmin=-limit, vmax=limit)
-            for row, column in np.argwhere(asked[k].named[which]):
-                at = (column * p - 0.5, row * p - 0.5)
-                ax.add_patch(_square(at, p))
-            ax.set(xticks=[], yticks=[])
+            show(ax, world, images[k][which], asked[k].named[which])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     for k, ax in zip(ks, axes[0], strict=True):
         ax.set_title(f"{k}", fontsize=10)
@@ -180,10 +176,14 @@ def grid(config: ConfigDict, world: World, load: Load, which: int = 3) -> Figure
     return figure
 
 
-def _square(at: tuple[float, float], side: int) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(at, side, side, fill=False, edgecolor="black", lw=1.2)
+def show(ax: Axes, world: World, image: np.ndarray, named: np.ndarray) -> None:
+    """An image of sprites, with the places asked for in frames."""
+    limit, p = float(np.abs(world.templates).max()), world.templates.shape[1]
+    ax.imshow(image[:, :, 0], cmap="RdBu_r", vmin=-limit, vmax=limit)
+    for row, column in np.argwhere(named):
+        at = (column * p - 0.5, row * p - 0.5)
+        ax.add_patch(Rectangle(at, p, p, fill=False, edgecolor="black", lw=1.2))
+    ax.set(xticks=[], yticks=[])
 
 
 def histograms(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -24,38 +24,55 @@ import compjax as cj
 from compjax import analysis, scenes, training
 from experiments import launch, results
 from experiments.local import pictures
+from experiments.local.counts import count
 from experiments.local.models import Model, make_stream, trained
 from experiments.local.switching import switched
-from experiments.local.world import PRESENT, World, draw_requests, make_world
+from experiments.local.world import World, draw_requests, make_world
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains, samples, counts and probes what is not there yet; then draws."""
-    check(config)
-    started = time.monotonic()
-    workdir = training.open_workdir(workdir, config.to_dict(), free=("seeds",))
-    world = make_world(config)
-    cells = [(name, seed) for seed in config.seeds for name in config.models]
-    for name, seed in launch.progress(cells, "models"):
-        measure(config, world, workdir, name, seed)
-    measured = {
-        name: [read(workdir, name, seed) for seed in config.seeds]
-        for name in config.models
-    }
-    numbers = {
-        "rows": [
-            row for name in config.models for row in count(config, world, workdir, name)
-        ],
-        "models": measured,
-        "nulls": nulls(config, world),
-        **results.provenance(config.seed, started),
-    }
-    training.write_json(workdir / "results.json", numbers)
+    numbers, world, workdir = run(config, workdir)
     load = functools.partial(samples, workdir)
     for name, figure in pictures.all_of(config, world, numbers, load).items():
         figure.savefig(workdir / "figures" / f"{name}.png")
     print(pictures.table(numbers))
     print(f"pictures: {workdir / 'figures'}\nnumbers: {workdir / 'results.json'}")
+
+
+def run(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], World, Path]:
+    """Every model of a configuration, trained, sampled, counted and probed.
+
+    Returns:
+        What is in `results.json`, the world, and the opened work directory.
+    """
+    check(config)
+    started = time.monotonic()
+    workdir = training.open_workdir(workdir, config.to_dict(), free=FREE)
+    world = make_world(config)
+    every = lambda workdir, name: [samples(workdir, name, s) for s in config.seeds]
+    cells = [(name, seed) for seed in config.seeds for name in config.models]
+    for name, seed in launch.progress(cells, "models"):
+        measure(config, world, workdir, name, seed)
+    numbers = {
+        "rows": [
+            row
+            for name in config.models
+            for row in count(config, world, name, every(workdir, name))
+        ],
+        "models": {
+            name: [read(workdir, name, seed) for seed in config.seeds]
+            for name in config.models
+        },
+        "nulls": nulls(config, world),
+        **results.provenance(config.seed, started),
+    }
+    training.write_json(workdir / "results.json", numbers)
+    return numbers, world, workdir
+
+
+FREE = ("seeds", "machine")
+"""Fields that may change when a run is resumed."""
 
 
 def check(config: ConfigDict) -> None:
@@ -102,16 +119,25 @@ def draw(config: ConfigDict, world: World, model: Model, k: int) -> np.ndarray:
     """Images `[n, h, w, 1]` for requests of k places, from the same noise for all."""
     s = config.sample
     requests = draw_requests(world, s.images, k, config.seed)
-    sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)
+    start, sigmas = beginning(config, world)
     score = cj.condition(model.network, model.encode(jnp.asarray(requests.named)))
     x, _ = cj.sample(
         jax.random.key(config.seed),
         score,
         cj.samplers.DPMSolverPP(),
-        (s.images, world.side, world.side, 1),
+        start.shape,
         sigmas,
+        start=start,
     )
     return np.asarray(x, np.float16)
+
+
+def beginning(config: ConfigDict, world: World) -> tuple[Any, Any]:
+    """Where all samples start, `[n, h, w, 1]`, and their noise levels."""
+    s = config.sample
+    sigmas = cj.karras_sigmas(s.steps, s.sigma_min, s.sigma_max)
+    shape = (s.images, world.side, world.side, 1)
+    return sigmas[0] * jax.random.normal(jax.random.key(config.seed), shape), sigmas
 
 
 def samples(workdir: Path, name: str, seed: int) -> dict[int, np.ndarray]:
@@ -123,42 +149,6 @@ def samples(workdir: Path, name: str, seed: int) -> dict[int, np.ndarray]:
 def read(workdir: Path, name: str, seed: int) -> dict[str, Any]:
     """What was measured of a model."""
     return json.loads((workdir / "probes" / f"{name}-{seed}.json").read_text())
-
-
-def count(
-    config: ConfigDict, world: World, workdir: Path, name: str
-) -> list[dict[str, Any]]:
-    """Rows of counts, one a number of requests, over all training seeds."""
-    drawn = [samples(workdir, name, seed) for seed in config.seeds]
-    n, centres = config.sample.images, world.centres()
-    own, rows = [], []
-    for k in config.sample.requests:
-        requests = draw_requests(world, n, k, config.seed)
-        present = world.strength(np.concatenate([x[k] for x in drawn])) > PRESENT
-        asked = np.tile(requests.named.reshape(n, -1), (len(drawn), 1))
-        unrequested = present[~asked].mean() if (~asked).any() else np.nan
-        row = {"model": name, "k": k, "unrequested": float(unrequested)}
-        objects = present.sum(1)
-        if k <= 1:
-            own.append(float((objects - (present & asked).sum(1)).mean()))
-        if k == 0:
-            histogram = np.bincount(objects).tolist()
-            rows.append(
-                row | {"objects": float(objects.mean()), "histogram": histogram}
-            )
-            continue
-        ceiling = np.tile(world.strength(requests.true) > PRESENT, (len(drawn), 1))
-        tally = analysis.tally(
-            [centres[one] for one in present],
-            [centres[one] for one in ceiling],
-            np.stack([centres[one] for one in asked]),
-            config.world.pixels / 2,
-            config.seed,
-            training_seeds=np.repeat(np.arange(len(drawn)), n),
-            own_extra=tuple(own) if len(own) == 2 else None,
-        )
-        rows.append(row | tally._asdict())
-    return rows
 
 
 def probe(config: ConfigDict, world: World, model: Model, name: str) -> dict[str, Any]:
