@@ -176,3 +176,26 @@ def test_background_that_does_not_fit_split_conditions(network):
             noise(8, 1, 4),
             sharding=over_batch(make_mesh()),
         )
+
+
+def test_probes_of_locality_are_the_same_on_a_split_batch(network):
+    """Every device differentiates at its own samples; sums over them are exchanged."""
+    pixels = cj.windows.square((4, 4), 2)
+    corner = np.asarray(pixels.tiles[:1])
+    score = cj.condition(network, jnp.eye(4)[:1])
+
+    @jax.jit
+    def probe(key, score, x):
+        found = cj.analysis.influence_by_distance(key, score, x, SIGMA, pixels, 1)
+        return found[1], cj.analysis.influence(score, x, SIGMA, corner)
+
+    x, mesh = noise(8, 4, 4, 3), make_mesh(8)
+    split = jax.device_put(x, over_batch(mesh))
+    placed = jax.device_put(score, everywhere(mesh))
+    program = probe.lower(jax.random.key(0), placed, split).compile()
+    assert batches_of_first_convolution(program) == {2}
+    key = jax.random.key(0)
+    actual = probe(key, placed, split)
+    expected = probe(jax.random.clone(key), score, x)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert_same(a, e)

@@ -217,7 +217,7 @@ def _columns(score: Any, x: Array, sigma: Sigma) -> Any:
 
 def _exact(product: Any, score: Any, x: Array, sigma: Sigma, tiles: Any) -> Influence:
     x, tiles = checked_tiles(x, tiles)
-    places = tuple(jnp.asarray(at) for at in np.nonzero(np.asarray(tiles)))
+    places = tuple(jnp.asarray(at) for at in np.nonzero(tiles))
     apply, level = product(score, x, sigma), align(sigma, x)
 
     def add(total: Views, place: tuple[Array, ...]) -> tuple[Views, None]:
@@ -264,7 +264,7 @@ def _estimate(
         return Views(*means), Views(*errors)
 
     keys = jax.random.split(key, len(tiles))
-    return Influence(*jax.lax.map(of_tile, (keys, tiles)))
+    return Influence(*jax.lax.map(of_tile, (keys, jnp.asarray(tiles))))
 
 
 def _mean_and_error(total: Array, squares: Array, probes: int) -> tuple[Array, Array]:
@@ -290,7 +290,7 @@ def squares_along(apply: Any, v: Array, level: Array) -> Views:
     return Views(u**2, (v + level**2 * u) ** 2, (level * u) ** 2)
 
 
-def checked_tiles(x: Any, tiles: Any) -> tuple[Array, Array]:
+def checked_tiles(x: Any, tiles: Any) -> tuple[Array, np.ndarray]:
     """Samples and whole tiles `[t, *d]`.
 
     Args:
@@ -309,7 +309,7 @@ def checked_tiles(x: Any, tiles: Any) -> tuple[Array, Array]:
     check_fit("tiles", tiles, x)
     if not np.isin(tiles, (0, 1)).all():
         raise ValueError(f"tiles hold zeros and ones, got {np.unique(tiles)[:9]}.")
-    return x, jnp.asarray(np.broadcast_to(tiles, (len(tiles), *x.shape[1:])))
+    return x, np.broadcast_to(tiles, (len(tiles), *x.shape[1:]))
 
 
 def check_fit(name: str, value: np.ndarray, x: Array) -> None:

@@ -115,7 +115,7 @@ def influence_by_distance(
     zeros = jnp.zeros((len(x), len(distances)), x.dtype)
     keys = jax.random.split(key, len(tiles))
     start = Views(zeros, zeros, zeros)
-    return distances, jax.lax.scan(add, start, (keys, tiles, bins))[0]
+    return distances, jax.lax.scan(add, start, (keys, jnp.asarray(tiles), bins))[0]
 
 
 def distance_bins(
