@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config = sprites.get_config()
     config.seeds = (0,)
     config.sample.requests = (0, 1, 6)
-    config.sample.images = 128
+    config.sample.images = 256
     config.probe.sigmas = (1.0,)
     config.switch.models = ()
     config.phase = ConfigDict()

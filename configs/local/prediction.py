@@ -27,9 +27,9 @@ def get_config() -> ConfigDict:
     config.models = ConfigDict()
     for encoding in ("vector", "channel"):
         for completeness in (0.0, 0.5, 1.0):
-            for steps in (300, 600, 1200):
+            for steps in (250, 500, 1000):
                 name = f"{encoding}_{round(100 * completeness)}_{steps}"
                 model = sprites.network(encoding, completeness=completeness, most=3)
-                model.steps, model.decay = steps, steps * 7 // 12
+                model.steps, model.decay = steps, 0.6 * steps
                 config.models[name] = model
     return config
