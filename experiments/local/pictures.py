@@ -106,7 +106,7 @@ def all_of(
 
 def hits(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Requests met against their number: the design, and the controls."""
-    figure = Figure(figsize=(11, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(11, 5.2), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for ax, names in ((left, DESIGN), (right, CONTROLS)):
         for name in _there(rows, names):
@@ -115,11 +115,11 @@ def hits(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ax.axhline(0, color="gray", lw=0.8)
         ax.set(xlabel="requested places", ylim=(-0.1, 1.05))
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=8, loc="lower left")
+        ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     left.set_ylabel("requests met: (hits - chance) / (ceiling - chance)")
     left.set_title("Global networks: what labels say in training", fontsize=10)
     right.set_title("Experiment 2's labels: what the network may see", fontsize=10)
-    left.text(2, 1.01, "objects in training", ha="center", va="bottom", fontsize=8)
+    left.text(2, -0.08, "objects in training", ha="center", fontsize=8)
     return figure
 
 
