@@ -101,6 +101,7 @@ def all_of(
         "histograms": histograms(numbers["rows"]),
         "locality": curves(numbers),
         "windows": windows(numbers["rows"]),
+        "switching": switching(config, numbers["models"]),
     }
 
 
@@ -280,4 +281,42 @@ def windows(rows: Sequence[Mapping[str, Any]]) -> Figure:
     right.set(xlabel="other places that hold an object", xlim=(-0.02, None))
     for ax in (left, right):
         ax.grid(alpha=0.3)
+    return figure
+
+
+def switching(config: ConfigDict, models: Mapping[str, Any]) -> Figure:
+    """Requests met where places are told above, or only below, a noise level."""
+    names = [name for name in EXPERIMENTS if "switched" in models.get(name, [{}])[0]]
+    figure = Figure(figsize=(11, 3.8), dpi=150, layout="constrained")
+    if not names:
+        return figure
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for ax, name in zip(axes, names, strict=True):
+        for told, style in (("above", "o-"), ("below", "s--")):
+            for sampler, color in (("ODE", "tab:blue"), ("SDE", "tab:orange")):
+                runs = [
+                    {
+                        row["sigma"]: row["hit"]
+                        for row in model["switched"]
+                        if (row["told"], row["sampler"]) == (told, sampler)
+                    }
+                    for model in models[name]
+                ]
+                values = np.array([list(run.values()) for run in runs])
+                ax.errorbar(
+                    list(runs[0]),
+                    values.mean(0),
+                    np.ptp(values, axis=0) / 2,
+                    fmt=style,
+                    color=color,
+                    capsize=2,
+                    ms=4,
+                    label=f"told {told} the level, {sampler}",
+                )
+        ax.set(xscale="log", xlabel=r"noise level $\sigma$ of the switch")
+        ax.set_title(NAMES[name], fontsize=10)
+        ax.grid(alpha=0.3)
+    k = config.switch.k
+    axes[0].set_ylabel(f"requests met at {k} places (not corrected)")
+    axes[len(axes) // 2].legend(fontsize=8)
     return figure
