@@ -192,7 +192,8 @@ def example(
     """The picture of a record, and what is known of its objects.
 
     Of the released CLEVR the chosen object is not recorded; the name of the picture's
-    file decides, so that it is always the same.
+    file decides, so that it is always the same.  Which objects are named is recorded
+    nowhere: the number of the example, or that name, decides.
 
     Args:
         record: Of our sets or of TensorFlow Datasets' `clevr`, decoded.
@@ -221,11 +222,13 @@ def example(
     number = lambda name: np.asarray(described[name], np.int32).reshape(count)
     pixels = np.asarray(described["pixel_coords"], np.float32).reshape(count, 3)
     if "chosen" in record:
-        chosen = int(record["chosen"])
+        chosen, mark = int(record["chosen"]), int(record["index"])
     else:
         name = record["file_name"]
-        name = name if isinstance(name, bytes) else name.encode()
-        chosen = zlib.crc32(name) % count if count else -1
+        mark = zlib.crc32(name if isinstance(name, bytes) else name.encode())
+        chosen = mark % count if count else -1
+    named = np.random.default_rng(mark).random(count) < 0.5
+    named |= np.arange(count) == chosen
     if size is not None and size != (height, width):
         image = _resized(image, size)
     return image, Objects(
@@ -237,6 +240,7 @@ def example(
         present=_padded(np.ones(count, bool)),
         chosen=np.int32(chosen),
         picture=image.shape[:2],
+        named=_padded(named),
     )
 
 
