@@ -88,9 +88,10 @@ def check(config: ConfigDict) -> dict[str, datasets.Stream]:
     if not config.seeds:
         raise ValueError("config.seeds is empty: give at least one training seed.")
     ks = config.sample.requests
-    if not ks or min(ks) < 0 or max(ks) > MOST:
+    if not ks or min(ks) < 0 or not 1 <= max(ks) <= MOST:
         raise ValueError(
-            f"config.sample.requests = {ks}: give numbers of places from 0 to {MOST}."
+            f"config.sample.requests = {ks}: give numbers of places from 0 to {MOST},"
+            " not 0 alone."
         )
     streams = {}
     for name in config.models:

@@ -129,7 +129,9 @@ def hits(rows: Rows) -> Figure:
         )
         k = [row["k"] for row in mine]
         right.plot(k, [row["unrequested"] for row in mine], style, color=color, ms=4)
-        right.plot(k[-1] + 0.45, mine[0]["base_rate"], style[0], color=color, mfc="w")
+        open_marker = {"mfc": "w", "clip_on": False, "zorder": 3}
+        base = mine[0]["base_rate"]
+        right.plot(k[-1] + 0.45, base, style[0], color=color, **open_marker)
     ks = sorted({row["k"] for row in rows})
     left.set(
         ylabel="requests met: (hits - chance) / (ceiling - chance)",
@@ -141,21 +143,21 @@ def hits(rows: Rows) -> Figure:
         title="Where nobody asked (open: unnamed objects in training)",
         ylim=(0, None),
     )
-    for ax in (left, right):
+    for ax, ticks in ((left, [k for k in ks if k]), (right, ks)):
         ax.axvspan(TRAINED[0] - 0.25, TRAINED[1] + 0.25, color="0.92", zorder=0)
-        ax.set(xlabel="locations asked for (shaded: objects in training)", xticks=ks)
+        ax.set(xlabel="locations asked for (shaded: objects in training)", xticks=ticks)
         ax.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
-def counts(rows: Rows, least: int = 4) -> Figure:
-    """How many objects stand in images asked for many locations, and for one.
+def counts(rows: Rows) -> Figure:
+    """How many objects stand in images, by how many were asked for.
 
     A model that takes a short cut draws as many as in training, whatever it is asked.
     """
     models = shown(rows, EXPERIMENTS)
-    ks = sorted({row["k"] for row in rows if row["k"] == 1 or row["k"] >= least})
+    ks = sorted({row["k"] for row in rows if row["k"]})
     most = max(len(row["histogram"]) for row in rows)
     size = (3.6 * len(models) + 0.8, 0.42 * len(ks) + 1.9)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
