@@ -145,15 +145,13 @@ def base_rate(
         return datasets.observe(key_named, scene, stream.size)
 
     objects = draw(jax.random.split(jax.random.key(1), scenes_drawn))
-    told = np.asarray(TOLD[stream.recipe.label].named(objects))
-    untold = np.asarray(objects.present) & ~told
+    named = np.asarray(TOLD[stream.recipe.label].named(objects))
     height, width = stream.size
     at = np.asarray(objects.xy)[:, :, None] * np.array([width, height])
     places = np.concatenate([requests.xy[0], requests.rest[0]])
     near = np.linalg.norm(at - places, axis=-1) <= radius
     holds = lambda which: (near & which[..., None]).any(axis=1)
-    free = ~holds(told)
-    return float(holds(untold)[free].mean())
+    return float(holds(np.asarray(objects.present))[~holds(named)].mean())
 
 
 @functools.partial(jax.jit, static_argnames="size")
