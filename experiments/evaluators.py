@@ -61,7 +61,7 @@ def sample_grid(config: ConfigDict, run: Any, folder: Path) -> training.Evaluato
     @jax.jit
     def draw(params: Any, condition: Any) -> Any:
         score = cj.condition(cj.Network(run.module, params), condition)
-        shape = (s.images, *run.module.image)
+        shape = (s.images, *run.stream.size, 3)
         key, heun = jax.random.key(config.seed + 2), cj.samplers.Heun()
         return cj.sample(key, score, heun, shape, sigmas, sharding=place)[0]
 

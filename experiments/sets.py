@@ -9,4 +9,6 @@ SETS = {
     "colored": datasets.COLORED,
     "counts_all": datasets.COUNTS_ALL,
     "counts_one": datasets.COUNTS_ONE,
+    "counts_some": datasets.COUNTS_SOME,
+    "single_all": datasets.SINGLE_ALL,
 }

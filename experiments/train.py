@@ -36,7 +36,7 @@ class Run(NamedTuple):
         mesh: Of devices.
     """
 
-    module: networks.UNet
+    module: networks.UNet | networks.Local
     optimizer: optax.GradientTransformation
     stream: datasets.Stream
     data: Any
@@ -89,7 +89,7 @@ def go_on(config: ConfigDict, workdir: Path) -> tuple[Run, training.TrainState]:
             evaluators.sample_grid(config, run, workdir / "figures"),
         ],
         flops=flops(config, run),
-        peak=training.matmul_peak(run.module.dtype, run.mesh),
+        peak=training.matmul_peak(DTYPES[config.network.dtype], run.mesh),
     )
     return run, state
 
@@ -210,7 +210,11 @@ LABELS = {
     for label in (
         datasets.location_of_one,
         datasets.locations_of_one,
+        datasets.locations_of_some,
         datasets.locations_of_all,
+        datasets.vector_of_one,
+        datasets.vector_of_some,
+        datasets.vector_of_all,
         datasets.bumps_of_one,
         datasets.bumps_of_all,
         datasets.color_of_one,
@@ -240,23 +244,69 @@ def read_files(
     return training.HostBatches(iter(batches), prepare, mesh)
 
 
-def make_module(config: ConfigDict, stream: datasets.Stream) -> networks.UNet:
+def make_module(
+    config: ConfigDict, stream: datasets.Stream
+) -> networks.UNet | networks.Local:
     """The preset, changed where the configuration says so, for the stream's data."""
     n = config.network.to_dict()
+    local = {"tile": None} | (n.pop("local", None) or {})
     x0, condition = jax.eval_shape(stream, jax.random.key(0))
-    kind = "condition_channels" if condition.ndim == 4 else "label_dim"
-    preset = networks.edm2.preset(n.pop("preset"), x0.shape[1], x0.shape[3])
+    if local["tile"] is None:
+        if any(value is not None for value in local.values()):
+            raise ValueError(f"config.network.local = {local}: give a tile.")
+        kind = "condition_channels" if condition.ndim == 4 else "label_dim"
+        return make_unet(n, x0.shape[1], **{kind: condition.shape[-1]})
+    side, channels = window(local, x0.shape, condition.shape)
+    try:
+        net = make_unet(n, side, condition_channels=channels)
+        return networks.Local(net, **local)
+    except ValueError as error:
+        raise ValueError(f"config.network.local = {local}: {error}") from error
+
+
+def make_unet(n: dict[str, Any], side: int, **kind: int) -> networks.UNet:
+    """The U-Net of `config.network` for images of a side, with a kind of condition."""
+    rest = {k: v for k, v in n.items() if k not in ("preset", "dtype", "memory")}
     fields = {
-        kind: condition.shape[-1],
-        "dtype": chosen("network.dtype", n.pop("dtype"), DTYPES),
-        "wrap": chosen("network.memory", n.pop("memory"), MEMORY),
+        "dtype": chosen("network.dtype", n["dtype"], DTYPES),
+        "wrap": chosen("network.memory", n["memory"], MEMORY),
     }
     changed = {
         name: tuple(value) if isinstance(value, list) else value  # as JSON has it
-        for name, value in n.items()
+        for name, value in rest.items()
         if value is not None
     }
-    return preset.clone(**fields, **changed)
+    return networks.edm2.preset(n["preset"], side).clone(**kind, **fields, **changed)
+
+
+def window(
+    local: dict[str, Any], image: tuple[int, ...], condition: tuple[int, ...]
+) -> tuple[int, int]:
+    """What the network of `networks.Local` sees: its side, and channels of conditions.
+
+    Raises:
+        ValueError: If windows do not fit images and conditions of these shapes.
+    """
+    tile, reach, h = local["tile"], local["reach"], image[1]
+    if len(condition) != 4:
+        raise ValueError(
+            f"config.network.local.tile = {tile} needs a label that is a grid or an "
+            "image, so that windows can cut it: give config.data.label = "
+            "'locations_of_one', '..._some' or '..._all'."
+        )
+    if tile < 1 or h % tile:
+        raise ValueError(
+            f"config.network.local.tile = {tile} does not divide images of side {h}."
+        )
+    if h % condition[1]:
+        raise ValueError(
+            f"config.data.size = {h} is no multiple of the label's {condition[1]} rows,"
+            " whose cells must be whole pixels for config.network.local."
+        )
+    every = local["condition_reach"] is None
+    told = condition[3] * (condition[1] * condition[2] if every else 1)
+    # Two coordinates, and a channel that is 1 inside of the image: see `Local`.
+    return h if reach is None else tile + 2 * reach, told + 3
 
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from compjax import training
+from compjax import networks, training
 from configs.train import bradley, default, laptop, one_gpu
 from experiments import launch, train
 
@@ -137,6 +137,93 @@ def test_every_set_of_the_papers_fits_its_network(name):
     told = (run.module.label_dim, run.module.condition_channels)
     assert told == ((0, 2) if condition.ndim == 4 else (condition.shape[1], 0))
     assert ("emb_label" in params) == (condition.ndim == 2)
+
+
+def local(label, tile=8, reach=4, condition_reach=4):
+    config = laptop.get_config()
+    config.data.set, config.data.label = "counts_one", label
+    config.network.patch, config.network.channel_mult = 4, (1,)
+    config.network.local.tile, config.network.local.reach = tile, reach
+    config.network.local.condition_reach = condition_reach
+    return train.with_preset(config)
+
+
+@pytest.mark.parametrize(
+    ("label", "tile", "reach", "condition_reach", "channels"),
+    [
+        ("locations_of_one", 8, 4, 4, 2 + 3),
+        ("locations_of_some", 16, 8, 0, 2 + 3),
+        ("bumps_of_all", 8, 0, 0, 2 + 3),
+        ("locations_of_all", 8, None, 4, 2 + 3),
+        ("locations_of_one", 8, 4, None, 16 * 16 * 2 + 3),
+        ("locations_of_one", 8, None, None, 16 * 16 * 2 + 3),
+    ],
+)
+def test_windows_fit_every_label_that_is_an_image(
+    label, tile, reach, condition_reach, channels
+):
+    config = local(label, tile, reach, condition_reach)
+    run = train.build(config)
+    assert isinstance(run.module, networks.Local)
+    assert run.module.net.condition_channels == channels
+    x0, condition = jax.eval_shape(run.stream, jax.random.key(0))
+    make = lambda key, x, c: run.module.init_with_output(key, x, 1.0, c)
+    out, _ = jax.eval_shape(make, jax.random.key(0), x0, condition)
+    assert out.shape == x0.shape and train.flops(config, run) > 0
+    # Trained on its own, one window of the network is an image of its own.
+    assert run.module.net.image == (
+        (32 if reach is None else tile + 2 * reach),
+    ) * 2 + (3,)
+
+
+@pytest.mark.parametrize("label", ["vector_of_one", "vector_of_some", "vector_of_all"])
+def test_vectors_are_for_global_networks(label):
+    run = train.build(local(label, None, None, None))
+    assert (run.module.label_dim, run.module.condition_channels) == (257, 0)
+    with pytest.raises(ValueError, match=r"local.tile = 8 needs a label that is a"):
+        train.build(local(label))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tile": 12}, "tile = 12 does not divide images of side 32"),
+        ({"tile": None}, "give a tile"),
+        ({"reach": 5}, r"\(18, 18, 3\): their height and width must be multiples"),
+        ({"condition_reach": 8}, "condition_reach = 8 lies outside of the crops"),
+        ({"tile": -8}, "tile = -8"),
+        ({"reach": -1}, "reach"),
+    ],
+)
+def test_windows_that_do_not_fit_are_told(changes, message):
+    with pytest.raises(ValueError, match=r"config.network.local.*" + message):
+        train.build(local("locations_of_one", **changes))
+
+
+def test_cells_that_are_no_whole_pixels_are_told():
+    config = local("locations_of_one")
+    config.data.size = 24
+    with pytest.raises(ValueError, match="size = 24 is no multiple of the label's 16"):
+        train.build(config)
+
+
+def test_a_run_from_before_there_were_windows_is_one_without():
+    """Weights of older runs are exported from their own config.json."""
+    config = train.with_preset(laptop.get_config())
+    with config.unlocked():
+        del config.network.local
+    assert isinstance(train.build(config).module, networks.UNet)
+
+
+@pytest.mark.slow
+def test_a_local_network_trains_and_is_sampled(tmp_path):
+    config = local("locations_of_one")
+    config.data.size, config.data.batch = 16, 4
+    config.network.channels = 4
+    config.train.steps, config.train.snapshot_every = 1, 0
+    config.sample.images, config.sample.steps = 2, 2
+    train.main(config, tmp_path)
+    assert "samples/std" in training.read_metrics(tmp_path)[-1]
 
 
 def test_an_error_of_the_disk_is_said_in_words():

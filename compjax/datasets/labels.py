@@ -4,7 +4,8 @@ A picture comes with all that is known of its objects, `Objects`; a *label funct
 makes the condition of it.  The same functions serve scenes that are drawn on the
 device, records that were drawn before, and the released CLEVR, because all three give
 `Objects`.  Of several objects, one is *chosen* at random when the example is made; it
-is the one that labels of a single object tell.
+is the one that labels of a single object tell.  A random set of objects is *named*: the
+chosen one and, if a fair coin says so, each of the others.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Objects:
         present: `[b, n]`, whether the slot holds an object.
         chosen: `[b]`, the slot of one random object; -1 where there is none.
         picture: height and width of the pictures, in pixels.
+        named: `[b, n]`, which slots are named; None where nobody drew that.
 
     Example:
         >>> scene = scenes.sample(jax.random.key(0), 1, 3)
@@ -51,6 +53,7 @@ class Objects:
     present: Any
     chosen: Any
     picture: tuple[int, int] = static()
+    named: Any = None
 
 
 Label = Callable[[Objects], Condition]
@@ -58,10 +61,12 @@ Label = Callable[[Objects], Condition]
 
 
 def observe(key: PRNGKey, scene: scenes.Scene, size: tuple[int, int]) -> Objects:
-    """What is known of the objects of one scene, one of them chosen.
+    """What is known of the objects of one scene, one of them chosen, some named.
 
     Args:
-        key: chooses; every object is as likely as any other.
+        key: chooses; every object is as likely as any other.  It also throws the coins:
+            of n objects each is named with probability (n + 1) / (2 n), and all of
+            them are with probability 2^(1 - n).
         scene: one scene (`jax.vmap` for a batch).
         size: height and width of its picture, in pixels.
 
@@ -77,6 +82,8 @@ def observe(key: PRNGKey, scene: scenes.Scene, size: tuple[int, int]) -> Objects
     pixels = scenes.pixel_coords(scene, size)[:, :2]
     lots = jax.random.uniform(key, scene.present.shape)
     winner = jnp.argmax(jnp.where(scene.present, lots, -1.0))
+    coins = jax.random.bernoulli(jax.random.fold_in(key, 1), shape=lots.shape)
+    is_winner = jnp.arange(len(lots)) == winner
     return Objects(
         xy=pixels / jnp.array([[width, height]], pixels.dtype),
         radius=scene.size,
@@ -86,6 +93,7 @@ def observe(key: PRNGKey, scene: scenes.Scene, size: tuple[int, int]) -> Objects
         present=scene.present,
         chosen=jnp.where(scene.present.any(), winner, -1).astype(jnp.int32),
         picture=size,
+        named=scene.present & (coins | is_winner),
     )
 
 
@@ -93,6 +101,15 @@ def chosen(objects: Objects) -> Bool[Array, "b n"]:
     """Which slot is the chosen one; none where there is no object."""
     slots = jnp.arange(objects.present.shape[1])
     return slots[None, :] == jnp.asarray(objects.chosen)[:, None]
+
+
+def _named(objects: Objects) -> Any:
+    if objects.named is None:
+        raise ValueError(
+            "named is None: nobody drew which objects are named; give Objects from"
+            " datasets.observe or datasets.example, or set it."
+        )
+    return objects.named
 
 
 def location_of_one(objects: Objects) -> Float[Array, "b d"]:
@@ -113,9 +130,62 @@ def locations_of_one(objects: Objects) -> Float[Array, "b rows columns 2"]:
     return scenes.locations(objects.xy, chosen(objects))
 
 
+def locations_of_some(objects: Objects) -> Float[Array, "b rows columns 2"]:
+    """The label of `scenes.locations`, a grid: where the named objects are.
+
+    Raises:
+        ValueError: if it was not drawn which objects are named.
+
+    Source: Ours: labels that are incomplete and nevertheless several.
+    """
+    return scenes.locations(objects.xy, _named(objects))
+
+
 def locations_of_all(objects: Objects) -> Float[Array, "b rows columns 2"]:
     """The label of `scenes.locations`, a grid: where all objects are."""
     return scenes.locations(objects.xy, objects.present)
+
+
+def vector_of_one(objects: Objects) -> Float[Array, "b d"]:
+    """`locations_of_one` as a vector, for networks whose condition is one: `flat`."""
+    return flat(locations_of_one(objects))
+
+
+def vector_of_some(objects: Objects) -> Float[Array, "b d"]:
+    """`locations_of_some` as a vector: `flat`."""
+    return flat(locations_of_some(objects))
+
+
+def vector_of_all(objects: Objects) -> Float[Array, "b d"]:
+    """`locations_of_all` as a vector: `flat`."""
+    return flat(locations_of_all(objects))
+
+
+def flat(grid: Float[Array, "b rows columns 2"]) -> Float[Array, "b d"]:
+    r"""A grid of `scenes.locations` as a vector: its cells, row by row, and one more.
+
+    The last entry is that of *unknown*, which in the grid every cell has.  One place is
+    a one-hot vector, of norm 1, and so is `scenes.null`; `scenes.empty` is zero.  k
+    places have the norm $\sqrt{k}$: `UNet`, which scales vectors so that a one-hot has
+    entries of variance 1, sees larger ones than it was trained on where k is larger.
+
+    Args:
+        grid: `[b, rows, columns, 2]`.
+
+    Returns:
+        `[b, rows * columns + 1]`.
+
+    Source: Ours: the papers do not say how locations enter the network.
+
+    Example:
+        >>> grid = scenes.locations(jnp.array([[[0.1, 0.1], [0.6, 0.1]]]), grid=(2, 2))
+        >>> flat(grid)
+        Array([[1., 1., 0., 0., 0.]], dtype=float32)
+        >>> flat(scenes.null(grid))
+        Array([[0., 0., 0., 0., 1.]], dtype=float32)
+    """
+    cells = grid[..., 0].reshape(len(grid), -1)
+    return jnp.concatenate([cells, grid[:, 0, 0, 1:]], axis=1)
 
 
 def bumps_of_one(objects: Objects) -> Float[Array, "b h w 2"]:

@@ -192,7 +192,8 @@ def example(
     """The picture of a record, and what is known of its objects.
 
     Of the released CLEVR the chosen object is not recorded; the name of the picture's
-    file decides, so that it is always the same.
+    file decides, so that it is always the same.  Which objects are named is recorded
+    nowhere: where they appear, to the last bit, decides.
 
     Args:
         record: Of our sets or of TensorFlow Datasets' `clevr`, decoded.
@@ -226,6 +227,9 @@ def example(
         name = record["file_name"]
         name = name if isinstance(name, bytes) else name.encode()
         chosen = zlib.crc32(name) % count if count else -1
+    coins = np.random.default_rng(zlib.crc32(pixels.tobytes()))
+    named = coins.random(count) < 0.5
+    named |= np.arange(count) == chosen
     if size is not None and size != (height, width):
         image = _resized(image, size)
     return image, Objects(
@@ -237,6 +241,7 @@ def example(
         present=_padded(np.ones(count, bool)),
         chosen=np.int32(chosen),
         picture=image.shape[:2],
+        named=_padded(named),
     )
 
 

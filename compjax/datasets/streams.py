@@ -26,6 +26,7 @@ from compjax.datasets.labels import (
     location_of_one,
     locations_of_all,
     locations_of_one,
+    locations_of_some,
     observe,
 )
 from compjax.types import (
@@ -83,6 +84,15 @@ experiment 1.  The number of examples is not known; this is `CLUTTERED`'s a coun
 COUNTS_ONE = Recipe(1, 3, locations_of_one, 3 * 500_000)
 """One to three objects and the location of one of them: experiments 2 and 3.  The
 number of examples is not known, as for `COUNTS_ALL`, whose pictures it can share."""
+
+COUNTS_SOME = Recipe(1, 3, locations_of_some, 3 * 500_000)
+"""One to three objects and the locations of some of them.  Ours: with `SINGLE_ALL` it
+takes apart what differs between experiments 1 and 2 of Bradley 2025, complete labels
+and many labels."""
+
+SINGLE_ALL = Recipe(1, 1, locations_of_all, 3 * 500_000)
+"""One object and its location, told as `COUNTS_ALL` tells it: complete, and one.
+Ours."""
 
 
 @pytree

@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     config.seed = 0  # decides parameters, examples and noise
 
     config.data = ConfigDict()
-    config.data.set = "single"  # background single cluttered colored counts_all/_one
+    config.data.set = "single"  # of experiments.sets: single, counts_all ...
     config.data.label = ""  # a label function of compjax.datasets; "": the set's own
     config.data.draw = "clevr"  # clevr, clevr_visible, or plain: large and rubber
     # A folder of files to read; "": drawn on the device.  With files, draw, empty and
@@ -39,6 +39,10 @@ def get_config() -> ConfigDict:
     config.network.sigma_data = placeholder(float)  # standard deviation of the data
     config.network.dtype = "bfloat16"  # of activations; or float32
     config.network.memory = "keep"  # activations; or recompute them, to save memory
+    config.network.local = ConfigDict()  # see compjax.networks.Local
+    config.network.local.tile = placeholder(int)  # side in pixels; None: a global one
+    config.network.local.reach = placeholder(int)  # pixels around a tile; None: all
+    config.network.local.condition_reach = placeholder(int)  # the same for the label
 
     config.mesh = ConfigDict()
     config.mesh.fsdp = 1  # devices that share one copy of the state

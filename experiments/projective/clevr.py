@@ -24,8 +24,8 @@ from ml_collections import ConfigDict
 import compjax as cj
 from compjax import analysis, scenes, training
 from experiments import launch, results
+from experiments.models import Model, images_seen, sample_images, trained
 from experiments.projective import pictures
-from experiments.projective.models import Model, images_seen, sample_images, trained
 from experiments.projective.places import PLACES, Requests, draw_requests, strength
 from experiments.projective.windows import Windowed, windows
 

@@ -23,8 +23,8 @@ from ml_collections import ConfigDict
 import compjax as cj
 from compjax import datasets, scenes, training
 from experiments import launch, results
+from experiments.models import Model, images_seen, sample_images, trained
 from experiments.projective.clevr import FREE, check
-from experiments.projective.models import Model, images_seen, sample_images, trained
 
 YELLOW = scenes.COLORS.index("yellow")
 MODELS = ("colored",)

@@ -1,5 +1,7 @@
 """Labels tell what they say of the right objects, and nothing of others."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +15,10 @@ from compjax import datasets, scenes
 SIZE = (32, 48)
 
 
-def objects(places, present, chosen, color=None):
+def objects(places, present, chosen, color=None, named=None):
     """One example, with the batch axis."""
     n = len(present)
+    named = present if named is None else named
     leaves = {
         "xy": np.array(places, np.float32),
         "radius": np.full(n, 0.7, np.float32),
@@ -24,6 +27,7 @@ def objects(places, present, chosen, color=None):
         "material": np.zeros(n, np.int32),
         "present": np.array(present),
         "chosen": np.int32(chosen),
+        "named": np.array(named),
     }
     return datasets.Objects(**{k: v[None] for k, v in leaves.items()}, picture=SIZE)
 
@@ -41,6 +45,67 @@ def test_the_chosen_object_is_any_that_is_present():
     # A binomial count stays within 5 standard deviations but once in a million.
     sigma = np.sqrt(n * (1 / 3) * (2 / 3))
     assert np.abs(count[[0, 2, 3]] - n / 3).max() < 5 * sigma
+
+
+def test_named_are_the_chosen_one_and_others_by_coins():
+    """The law of the set S, of n = 3 objects: |S| / (n 2^(n - 1))."""
+    scene = scenes.sample(jax.random.key(0), 4, 4)
+    scene = dataclasses.replace(scene, present=jnp.array([True, False, True, True]))
+    n = 2400
+    see = jax.jit(jax.vmap(lambda key: datasets.observe(key, scene, SIZE)))
+    seen = see(jax.random.split(jax.random.key(1), n))
+    named, chosen = np.asarray(seen.named), np.asarray(seen.chosen)
+    assert named[np.arange(n), chosen].all() and not named[:, 1].any()
+    sets, count = np.unique(named, axis=0, return_counts=True)
+    assert len(sets) == 7  # all but the empty set
+    p = sets.sum(axis=1) / (3 * 2**2)
+    # Binomial counts stay within 5 standard deviations but once in a million.
+    assert (np.abs(count - n * p) < 5 * np.sqrt(n * p * (1 - p))).all()
+    # And the chosen one is any of them: that it is always named shows nothing of it.
+    pairs = chosen[named.sum(axis=1) == 2]
+    share = np.bincount(pairs, minlength=4)[[0, 2, 3]] / len(pairs)
+    assert np.abs(share - 1 / 3).max() < 5 * np.sqrt(2 / 9 / len(pairs))
+
+
+def test_nobody_is_named_where_nobody_is():
+    scene = scenes.sample(jax.random.key(0), 0, 0)
+    assert not datasets.observe(jax.random.key(1), scene, SIZE).named.any()
+
+
+def test_objects_of_which_it_is_not_known_who_is_named_are_refused():
+    one = dataclasses.replace(objects([(0.5, 0.5)], [True], 0), named=None)
+    assert datasets.locations_of_all(one).any()
+    with pytest.raises(ValueError, match="nobody drew which objects are named"):
+        datasets.vector_of_some(one)
+
+
+VECTORS = {
+    datasets.vector_of_one: datasets.locations_of_one,
+    datasets.vector_of_some: datasets.locations_of_some,
+    datasets.vector_of_all: datasets.locations_of_all,
+}
+
+
+@pytest.mark.parametrize("label", VECTORS, ids=lambda label: label.__name__)
+def test_vectors_are_the_cells_of_grids_row_by_row(label):
+    places = [(0.1, 0.2), (0.7, 0.9), (0.4, 0.4)]
+    there = objects(places, [True] * 3, 1, named=[True, True, False])
+    said, grid = np.asarray(label(there)), np.asarray(VECTORS[label](there))
+    assert said.shape == (1, 16 * 16 + 1)
+    for row in range(16):
+        for column in range(16):
+            assert said[0, 16 * row + column] == grid[0, row, column, 0]
+    told = {"one": [1], "some": [0, 1], "all": [0, 1, 2]}[label.__name__[10:]]
+    cells = [16 * int(16 * y) + int(16 * x) for x, y in (places[i] for i in told)]
+    assert np.flatnonzero(said[0]).tolist() == sorted(cells)
+    # A one-hot has norm 1, as `UNet` wants it; null is one, empty is zero.
+    assert np.linalg.norm(said) == pytest.approx(np.sqrt(len(told)))
+    images = np.zeros((1, *SIZE, 3), np.float32)
+    key = jax.random.key(0)
+    null = np.asarray(datasets.labelled(key, images, there, label, 1.0)[1])
+    np.testing.assert_array_equal(null, datasets.flat(scenes.null(grid)))
+    assert np.linalg.norm(null) == 1 and null[0, -1] == 1
+    np.testing.assert_array_equal(scenes.empty(said), np.zeros_like(said))
 
 
 def test_observing_says_what_the_scene_holds():
@@ -67,6 +132,8 @@ def test_telling_each_object_in_turn_tells_them_all(data):
     ]
     for one, all_ in (
         (datasets.locations_of_one, datasets.locations_of_all),
+        (datasets.vector_of_one, datasets.vector_of_all),
+        (datasets.locations_of_one, datasets.locations_of_some),
         (datasets.bumps_of_one, datasets.bumps_of_all),
         (datasets.color_of_one, datasets.colors_of_all),
     ):
@@ -92,7 +159,9 @@ def test_nothing_to_tell_is_the_empty_condition():
     nothing = objects([(0.5, 0.5)], [False], -1)
     for label in (
         datasets.location_of_one,
+        datasets.locations_of_some,
         datasets.locations_of_all,
+        datasets.vector_of_some,
         datasets.bumps_of_all,
         datasets.color_of_one,
         datasets.colors_of_all,

@@ -52,6 +52,26 @@ def test_every_object_gets_chosen():
     assert all(c < k for k, c in chosen)
 
 
+def test_who_is_named_needs_no_record_and_stays():
+    """Sets that were written before anybody was named are read as new ones are."""
+    record = max(recorded(), key=lambda record: len(record["objects"]["color"]))
+    assert "named" not in record
+    there = record["objects"]
+
+    def moved(i):
+        places = np.asarray(there["pixel_coords"]) + np.float32([i / 100, 0, 0])
+        return datasets.example(record | {"objects": there | {"pixel_coords": places}})
+
+    seen = [moved(i)[1] for i in range(600)]
+    named = np.stack([one.named for one in seen])
+    assert named[:, record["chosen"]].all() and not (named & ~seen[0].present).any()
+    others = np.delete(named[:, :3], record["chosen"], axis=1)
+    # Two fair coins: four outcomes within 5 standard deviations.
+    outcomes = np.bincount(others @ [1, 2], minlength=4)
+    assert np.abs(outcomes - 150).max() < 5 * np.sqrt(600 * 3 / 16)
+    np.testing.assert_array_equal(moved(7)[1].named, named[7])
+
+
 def test_an_example_does_not_depend_on_the_files_nor_on_their_number():
     other = dataclasses.replace(SMALL, shard=6, examples=11)
     assert [len(other.examples_of(i)) for i in range(other.shards)] == [6, 5]

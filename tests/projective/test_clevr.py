@@ -12,8 +12,8 @@ import compjax as cj
 from compjax import analysis, datasets, networks, scenes
 from configs.projective import clevr_laptop, clevr_one_gpu, clevr_paper
 from configs.train import bradley
-from experiments import train
-from experiments.projective import clevr, colors, models, places, windows
+from experiments import models, train
+from experiments.projective import clevr, colors, places, windows
 
 pytestmark = pytest.mark.slow
 

@@ -54,16 +54,18 @@ def sample_images(
     stream: datasets.Stream,
     ask: Callable[[slice], Any],
     seed: int,
+    sampler: Any = None,
 ) -> np.ndarray:
-    """Images `[n, h, w, 3]` of a composition, as bytes.
+    """Images `[n, h, w, 3]` of a score, as bytes.
 
-    Whatever is composed, the noise is the same: compositions differ in nothing else.
+    Whatever is sampled, the noise is the same: scores differ in nothing else.
 
     Args:
         config: With `sample`, which says how many and how.
         stream: Turns data into images.
-        ask: The composition for some of the images.
+        ask: The score, often a composition, for some of the images.
         seed: Of the training.
+        sampler: Of `cj.samplers`; Heun's method if None.
     """
     s = config.sample
     key = jax.random.fold_in(jax.random.key(config.seed + 1), seed)
@@ -75,7 +77,7 @@ def sample_images(
         x, _ = cj.sample(
             jax.random.fold_in(key, begin),
             jax.device_put(ask(slice(begin, begin + n)), training.everywhere(mesh)),
-            cj.samplers.Heun(),
+            cj.samplers.Heun() if sampler is None else sampler,
             (n, *stream.size, 3),
             sigmas,
             sharding=training.over_batch(mesh),
