@@ -131,14 +131,9 @@ class FeynmanKac:
         r"""Particles of $\prod_i N(0, \sigma_0^2)^{c_i}$, whose normaliser is known."""
         total = score.coefficients(sigmas[0]).sum(0)
         x, _ = _prior(key, shape, sigmas[0], total)
+        wide = (total - 1) * jnp.log(2 * jnp.pi * sigmas[0] ** 2) + jnp.log(total)
         state = self.init(key, x, sigmas)
-        d = np.prod(shape[1:])
-        normalizer = (
-            -d
-            / 2
-            * ((total - 1) * jnp.log(2 * jnp.pi * sigmas[0] ** 2) + jnp.log(total))
-        )
-        return state._replace(log_normalizer=normalizer)
+        return state._replace(log_normalizer=-np.prod(shape[1:]) / 2 * wide)
 
     def init(
         self, key: PRNGKey, x: Float[Array, "b *d"], sigmas: Float[Array, " n"]
