@@ -1,10 +1,11 @@
-"""What needs no training: the conditional-local machine draws experiment 3's scenes.
+"""What needs no training: analytic machines draw experiment 3's scenes.
 
     python -m experiments.local.machines --workdir=runs/local_sprites
 
 Goes into a work directory of `experiments.local.sprites`, whose networks it compares
 with analytic machines, sample by sample, from the same noise.  The machines are shown
-images with the labels of experiment 2.
+images with the labels of experiment 2; the optimum of windows of one place knows their
+law.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from experiments.local.sprites import FREE, beginning, samples
 from experiments.local.world import World, as_channel, draw_requests, make_world
 
 MACHINES = {
+    "optimum": "optimum of windows of one place",
     "machine_conditional": "conditional-local machine",
     "machine_local": "local machine, no conditions",
     "machine_ideal": "ideal machine, all conditions",
@@ -82,7 +84,9 @@ def launch_machines(config: ConfigDict, world: World) -> Any:
     x0, named = stream.draw(jax.random.key(config.seed + 1), m.images)
     whole, cells = 2 * world.side - 1, 2 * world.places - 1
     told = as_channel(named)
+    law = [0.0, *stream.counts.tolist()]
     machines = {
+        "optimum": world.optimum(law, 1 - config.train.null),
         "machine_conditional": densities.ConditionalMachine(x0, told, m.window, 1),
         "machine_local": Deaf(densities.LocalMachine(x0, m.window)),
         "machine_ideal": densities.ConditionalMachine(x0, told, whole, cells),

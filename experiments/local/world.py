@@ -7,6 +7,7 @@ many labels it may have (cardinality).
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from ml_collections import ConfigDict
 
-from compjax import densities
+from compjax import analysis, densities
 from compjax.types import (
     Number,
     PRNGKey,
@@ -60,15 +61,26 @@ class World(NamedTuple):
 
     def image(self, x: Any) -> Array:
         """Images `[b, h, w, 1]` of vectors place by place, `[b, places^2 p^2]`."""
-        g, p = self.places, self.templates.shape[1]
-        x = jnp.reshape(x, (-1, g, g, p, p)).swapaxes(2, 3)
-        return x.reshape(-1, g * p, g * p, 1)
+        return from_places(x, self.places)
 
     def vector(self, images: Any) -> Array:
         """The inverse of `image`."""
-        g, p = self.places, self.templates.shape[1]
-        x = jnp.reshape(images, (-1, g, p, g, p)).swapaxes(2, 3)
-        return x.reshape(-1, g * g * p * p)
+        return by_place(images, self.places).reshape(len(images), -1)
+
+    def optimum(self, counts: Any, labelled: Number) -> WindowOptimum:
+        """What windows of one place learn where one object has a label.
+
+        Args:
+            counts: Relative probabilities of 0, 1, ... objects.
+            labelled: Probability that an image keeps its label.
+        """
+        rate = analysis.base_rates(counts, self.places**2, labelled).window
+        flat = self.templates.reshape(len(self.templates), -1)
+        law = lambda counts, *required: densities.Sprites(
+            flat, counts, self.scale, 1, required
+        )
+        other = law(jnp.stack([1 - rate, rate]))
+        return WindowOptimum(law(jnp.ones(1), 0), other, self.places)
 
     def score(self, density: densities.Sprites) -> ImageScore:
         """The score of a scene's law, of images.
@@ -76,7 +88,7 @@ class World(NamedTuple):
         Args:
             density: Of vectors, as `density` gives it.
         """
-        return ImageScore(density, self.places, self.templates.shape[1])
+        return ImageScore(density, self.places)
 
     def strength(self, images: Any) -> Float[np.ndarray, "b n"]:
         """How strongly each place shows an object: 1 a template, 0 nothing."""
@@ -92,19 +104,64 @@ class World(NamedTuple):
         return np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2)
 
 
+def by_place(images: Any, places: int) -> Float[Array, "b n d"]:
+    """The pixels of every place, of images `[b, h, w, 1]`."""
+    b, h, w, _ = images.shape
+    x = jnp.reshape(images, (b, places, h // places, places, w // places))
+    return x.swapaxes(2, 3).reshape(b, places**2, -1)
+
+
+def from_places(x: Any, places: int) -> Float[Array, "b h w 1"]:
+    """The inverse of `by_place`, also of all in one vector, `[b, n d]`."""
+    x = jnp.reshape(x, (len(x), places, places, -1))
+    p = math.isqrt(x.shape[-1])
+    x = x.reshape(-1, places, places, p, p).swapaxes(2, 3)
+    return x.reshape(-1, places * p, places * p, 1)
+
+
 @pytree
 class ImageScore:
     """The score of a density of vectors, place by place, as one of images."""
 
     density: Any
     places: int = static()
-    pixels: int = static()
 
     def __call__(self, x: Float[Array, "b h w 1"], sigma: Any) -> Array:
-        g, p = self.places, self.pixels
-        flat = x.reshape(-1, g, p, g, p).swapaxes(2, 3).reshape(len(x), -1)
-        score = self.density(flat, sigma).reshape(-1, g, g, p, p)
-        return score.swapaxes(2, 3).reshape(x.shape)
+        flat = by_place(x, self.places).reshape(len(x), -1)
+        return from_places(self.density(flat, sigma), self.places)
+
+
+@pytree
+class WindowOptimum:
+    """The best network of windows of one place: what it learns, with no training.
+
+    Its score of a place is that of a place with an object where the condition names
+    it, and of one that holds an object at the base rate where it does not, whatever is
+    asked for elsewhere: `analysis.windowed_family`, of images and for conditions
+    `[b, places, places, 1]`.
+
+    Args:
+        named: Law of the pixels of a place that is named.
+        other: Of one that is not.
+        places: Along a side of the image.
+    """
+
+    named: Any
+    other: Any
+    places: int = static()
+
+    def __call__(
+        self, x: Float[Array, "b h w 1"], sigma: Any, condition: Any
+    ) -> Float[Array, "b h w 1"]:
+        blocks = by_place(x, self.places)
+        b, n, d = blocks.shape
+        level = jnp.repeat(jnp.broadcast_to(as_float(sigma), (b,)), n)
+        named, other = (
+            law(blocks.reshape(-1, d), level).reshape(b, n, d)
+            for law in (self.named, self.other)
+        )
+        asked = jnp.broadcast_to(condition.reshape(-1, n, 1) > 0, (b, n, 1))
+        return from_places(jnp.where(asked, named, other), self.places)
 
 
 def make_world(config: ConfigDict) -> World:
@@ -180,8 +237,7 @@ class Sprites:
         named = (rank == 0) | (present & also)
         which = jax.random.randint(keys[3], (b, n), 0, len(self.templates))
         x0 = jnp.where(present[..., None, None], self.templates[which], 0.0)
-        p, g = self.templates.shape[1], self.places
-        x0 = x0.reshape(b, g, g, p, p).swapaxes(2, 3).reshape(b, g * p, g * p, 1)
+        x0, g = from_places(x0, self.places), self.places
         x0 = x0 + self.scale * jax.random.normal(keys[4], x0.shape)
         return x0, named.reshape(b, g, g)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compjax import analysis
 from configs.local import sprites as defaults
 from experiments.local import models, sprites
 from experiments.local.world import (
@@ -60,6 +61,23 @@ def test_images_are_vectors_place_by_place():
     found = world.score(law)(images[:1] / 100, 0.7)
     expected = world.image(law(x[:1] / 100, 0.7))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_the_optimum_of_windows_is_that_of_the_theory():
+    """`windowed_family` has one law for every set of places; here they are images."""
+    world = make_world(small())
+    law = [0.0, 1.0, 1.0, 1.0]
+    optimum, family = (
+        world.optimum(law, 0.9),
+        analysis.windowed_family(world.density((), law), 0.9),
+    )
+    x = jax.random.normal(jax.random.key(0), (2, 12, 12, 1))
+    for places in ((), (4,), (0, 2, 3, 8)):
+        named = np.isin(np.arange(9), places).reshape(1, 3, 3, 1).astype(float)
+        expected = world.image(family.given(places)(world.vector(x), 0.7))
+        found = optimum(x, 0.7, jnp.asarray(named))
+        # One exact law in two orders of summation.
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("completeness", [0.0, 0.5, 1.0])
