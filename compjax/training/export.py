@@ -164,7 +164,7 @@ def _module(described: Mapping[str, Any], file: Path) -> nn.Module:
             "version of compjax."
         )
     try:
-        return cls(**{field: _decoded(value) for field, value in fields.items()})
+        return cls(**{field: _decoded(value, file) for field, value in fields.items()})
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: {name} cannot be made: {error}") from error
 
@@ -176,9 +176,11 @@ def _fields(cls: type) -> set[str]:
 
 
 def _encoded(name: str, value: Any) -> Any:
-    """The value of a field as JSON types; dtypes as `{"dtype": name}`."""
+    """A field as JSON types; dtypes as `{"dtype": name}`, modules as `_described`."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, nn.Module):
+        return _described(value)
     if isinstance(value, tuple):
         return [_encoded(name, item) for item in value]
     try:
@@ -187,10 +189,12 @@ def _encoded(name: str, value: Any) -> Any:
         raise ValueError(f"{name} = {value!r} cannot be exported.") from None
 
 
-def _decoded(value: Any) -> Any:
+def _decoded(value: Any, file: Path) -> Any:
     """The inverse of `_encoded`."""
     if isinstance(value, list):
-        return tuple(_decoded(item) for item in value)
+        return tuple(_decoded(item, file) for item in value)
+    if isinstance(value, dict) and "class" in value:
+        return _module(value, file)
     if isinstance(value, dict):
         return getattr(jnp, jnp.dtype(value["dtype"]).name)
     return value
@@ -221,6 +225,8 @@ def _read_config(file: Path) -> dict[str, Any]:
 
 def _demand_fit(module: Any, params: PyTree, path: Path) -> None:
     """Raises a ValueError unless the parameters are those that the module has."""
+    if isinstance(module, networks.Local):  # all its parameters are its network's
+        module, params = module.net, params.get("net", {})
     image = getattr(module, "image", None)
     if image is None:  # what the parameters are depends on the size of the images
         return

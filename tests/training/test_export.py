@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import compjax as cj
-from compjax.networks import UNet
+from compjax.networks import Local, UNet
 from compjax.training.export import export, load
 
 FIELDS = {"channels": 4, "channel_mult": (1, 2), "num_blocks": 0}
@@ -66,6 +66,33 @@ def test_what_was_exported_is_loaded(tmp_path, fields):
     before = network(**fields)
     export(tmp_path / "weights", before)
     same(load(tmp_path / "weights"), before)
+
+
+def local(small):
+    """`small` with a condition, on windows of 4 pixels around tiles of 2."""
+    inner = network(image=(4, 4, 2), condition_channels=1 + 3)
+    return cj.Network(Local(inner.module, 2, reach=1), {"net": inner.params})
+
+
+def test_a_network_of_windows_is_loaded_with_its_windows(tmp_path, small):
+    before = local(small)
+    export(tmp_path / "weights", before)
+    loaded = load(tmp_path / "weights")
+    same(loaded, before)
+    x, condition = jnp.ones((1, 8, 8, 2)), jnp.zeros((1, 4, 4, 1))
+    denoise = jax.jit(lambda net: cj.condition(net, condition).denoise(x, 0.7))
+    np.testing.assert_array_equal(denoise(loaded), denoise(before))
+
+
+def test_a_network_of_windows_that_grow_is_refused(tmp_path, small):
+    """A function of sigma has no form in a file."""
+    growing = local(small).module.clone(radius=lambda sigma: sigma)
+    with pytest.raises(ValueError, match=r"Local\.radius = .* cannot be exported"):
+        export(tmp_path / "weights", cj.Network(growing, {}))
+    wrong = cj.Network(local(small).module, {"net": small.params})
+    with pytest.raises(ValueError, match="do not fit their network"):
+        export(tmp_path / "weights", wrong)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_loaded_one_denoises_as_the_exported_one(exported, small):
