@@ -263,6 +263,49 @@ def sample_plain(
     return plain(scenes.sample(key, min_objects, max_objects, jitter))
 
 
+def ground_places(side: int = 4, spacing: Number = 1.9) -> Float[np.ndarray, "n 2"]:
+    """Places in a square on the ground, in world units; CLEVR's objects stand within 3.
+
+    Args:
+        side: Places along each axis.
+        spacing: Between neighbours; large objects 1.9 apart do not touch.
+
+    Source: Ours.
+
+    Example:
+        >>> ground_places(2, 1.0).tolist()
+        [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
+    """
+    along = spacing * (np.arange(side) - (side - 1) / 2)
+    return np.stack(np.meshgrid(along, along), axis=-1).reshape(-1, 2)
+
+
+def sample_at_places(
+    key: PRNGKey, min_objects: int, max_objects: int, jitter: Number = 1.0
+) -> scenes.Scene:
+    """`sample_plain`, with objects at 16 places: `ground_places`, give or take 0.15.
+
+    No two objects share a place, and every place is as likely as any other.  Where
+    networks train for minutes this is CLEVR made easy: instead of all of the plane they
+    have to learn 16 places.
+
+    Source: Ours.
+
+    Example:
+        >>> scene = sample_at_places(jax.random.key(0), 3, 3)
+        >>> away = np.abs(scene.xy[:, None] - ground_places()[None]).max(axis=-1)
+        >>> bool((away.min(axis=1) <= 0.15).all())
+        True
+    """
+    key_scene, key_order, key_off = jax.random.split(key, 3)
+    scene = sample_plain(key_scene, min_objects, max_objects, jitter)
+    places = jax.random.permutation(
+        key_order, jnp.asarray(ground_places(), jnp.float32)
+    )
+    off = jax.random.uniform(key_off, scene.xy.shape, minval=-0.15, maxval=0.15)
+    return dataclasses.replace(scene, xy=places[: len(scene.xy)] + off)
+
+
 @pytree
 class SingleObject:
     r"""Plain CLEVR scenes with at most one object, and where it is: a small `Stream`.

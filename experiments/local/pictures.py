@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from ml_collections import ConfigDict
 
+from experiments.local.probes import MAPS_AT
 from experiments.local.world import World, draw_requests
 
 Load = Callable[[str, int], dict[int, np.ndarray]]
@@ -68,6 +70,7 @@ CONTROLS = (
     "incomplete_one",
 )
 EXPERIMENTS = ("complete_many", "incomplete_one", "local")
+MAPPED = ("complete_many", "incomplete_one", "channel", "conditions_only", "local")
 
 
 def table(numbers: Mapping[str, Any]) -> str:
@@ -319,4 +322,47 @@ def switching(config: ConfigDict, models: Mapping[str, Any]) -> Figure:
     k = config.switch.k
     axes[0].set_ylabel(f"requests met at {k} places (not corrected)")
     axes[len(axes) // 2].legend(fontsize=8)
+    return figure
+
+
+def maps(found: Mapping[str, Mapping[str, np.ndarray]], pixels: int) -> Figure:
+    """Where a place looks, and what its label changes, on one logarithmic scale.
+
+    Args:
+        found: Of each model, what `probes.maps` gives.
+        pixels: Side of a place.
+    """
+    kinds = {
+        "pixels": "pixels that it looks at",
+        "conditions": "what its label changes",
+    }
+    columns = [(kind, i) for kind in kinds for i in range(len(MAPS_AT))]
+    figure = Figure(
+        figsize=(1.6 * len(columns) + 2.4, 1.75 * len(found) + 0.9),
+        dpi=150,
+        layout="constrained",
+    )
+    axes = figure.subplots(len(found), len(columns), squeeze=False)
+    for (name, arrays), line in zip(found.items(), axes, strict=True):
+        for (kind, i), ax in zip(columns, line, strict=True):
+            shown = arrays[kind][i]
+            h, w = ((side + 1) // 2 for side in shown.shape)
+            drawn = ax.imshow(
+                np.maximum(shown / np.nanmax(shown), 1e-9),
+                norm=LogNorm(1e-4, 1),
+                cmap="magma",
+                extent=(-w + 0.5, w - 0.5, h - 0.5, -h + 0.5),
+            )
+            own = Rectangle((-0.5, -0.5), pixels, pixels, fill=False, edgecolor="cyan")
+            ax.add_patch(own)
+            ax.set(xticks=[-12, 0, 12], yticks=[-12, 0, 12])
+            ax.tick_params(labelsize=7)
+            if name == next(iter(found)):
+                ax.set_title(
+                    f"{kinds[kind]}\n" rf"$\sigma = {MAPS_AT[i]:g}$", fontsize=8
+                )
+        line[0].set_ylabel(NAMES[name].replace(" (", "\n("), fontsize=8)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.6)
+    bar.set_label("squared, share of the largest")
+    figure.supxlabel("pixels from the place (framed)", fontsize=9)
     return figure

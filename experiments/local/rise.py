@@ -24,7 +24,7 @@ from scipy import stats
 
 from compjax import training
 from experiments import launch, results
-from experiments.local import sprites
+from experiments.local import probes, sprites
 from experiments.local.counts import count
 from experiments.local.models import trained
 from experiments.local.pictures import NAMES
@@ -97,7 +97,7 @@ def measure(
     ks = (1, config.prediction.k)
     images = {k: sprites.draw(config, world, model, k) for k in ks}
     one, outcome = (row["corrected"] for row in count(config, world, name, [images]))
-    p, probe = config.prediction, sprites.probe(config, world, model, name)
+    p, probe = config.prediction, probes.probe(config, world, model, name)
     beyond = measured(config, probe, p.kind, p.view, p.measure)
     found = {"step": step, "locality": 1 - beyond, "one": one, "outcome": outcome}
     report.parent.mkdir(parents=True, exist_ok=True)

@@ -21,11 +21,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import compjax as cj
-from compjax import analysis, scenes, training
+from compjax import scenes, training
 from experiments import launch, results
-from experiments.local import pictures
+from experiments.local import pictures, probes
 from experiments.local.counts import count
-from experiments.local.models import Model, make_stream, trained
+from experiments.local.models import Model, trained
 from experiments.local.switching import switched
 from experiments.local.world import World, draw_requests, make_world
 
@@ -34,7 +34,12 @@ def main(config: ConfigDict, workdir: Path) -> None:
     """Trains, samples, counts and probes what is not there yet; then draws."""
     numbers, world, workdir = run(config, workdir)
     load = functools.partial(samples, workdir)
-    for name, figure in pictures.all_of(config, world, numbers, load).items():
+    figures = pictures.all_of(config, world, numbers, load)
+    figures["maps"] = pictures.maps(
+        {name: map_once(config, world, workdir, name) for name in mapped(config)},
+        config.world.pixels,
+    )
+    for name, figure in figures.items():
         figure.savefig(workdir / "figures" / f"{name}.png")
     print(pictures.table(numbers))
     print(f"pictures: {workdir / 'figures'}\nnumbers: {workdir / 'results.json'}")
@@ -64,7 +69,7 @@ def run(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], World, Path]
             name: [read(workdir, name, seed) for seed in config.seeds]
             for name in config.models
         },
-        "nulls": nulls(config, world),
+        "nulls": probes.nulls(config, world),
         **results.provenance(config.seed, started),
     }
     training.write_json(workdir / "results.json", numbers)
@@ -107,12 +112,32 @@ def measure(
         with scenes.files.whole(images) as draft, draft.open("wb") as opened:
             np.savez_compressed(opened, **found)
     numbers = {"loss": model.loss, "train_seconds": round(trained_in, 1)}
-    numbers |= probe(config, world, model, name)
+    numbers |= probes.probe(config, world, model, name)
     if name in config.switch.models:
         numbers["switched"] = switched(config, world, model)
     numbers["seconds"] = round(time.monotonic() - begun, 1)
     report.parent.mkdir(parents=True, exist_ok=True)
     training.write_json(report, numbers)
+
+
+def mapped(config: ConfigDict) -> list[str]:
+    """The models of which there are maps."""
+    return [name for name in pictures.MAPPED if name in config.models]
+
+
+def map_once(
+    config: ConfigDict, world: World, workdir: Path, name: str
+) -> dict[str, np.ndarray]:
+    """The maps of a model of the first training seed, made once."""
+    seed = config.seeds[0]
+    file = workdir / "maps" / f"{name}-{seed}.npz"
+    if not file.exists():
+        model = trained(config, world, workdir, name, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with scenes.files.whole(file) as draft, draft.open("wb") as opened:
+            np.savez(opened, **probes.maps(config, world, model, name))
+    with np.load(file) as opened:
+        return dict(opened)
 
 
 def draw(config: ConfigDict, world: World, model: Model, k: int) -> np.ndarray:
@@ -149,76 +174,6 @@ def samples(workdir: Path, name: str, seed: int) -> dict[int, np.ndarray]:
 def read(workdir: Path, name: str, seed: int) -> dict[str, Any]:
     """What was measured of a model."""
     return json.loads((workdir / "probes" / f"{name}-{seed}.json").read_text())
-
-
-def probe(config: ConfigDict, world: World, model: Model, name: str) -> dict[str, Any]:
-    """How local a model is, on images and labels like those of its training."""
-    p, m = config.probe, config.models[name]
-    stream = make_stream(config, world, m)
-    key_data, key_pixels, key_labels = jax.random.split(jax.random.key(config.seed), 3)
-    x0, named = stream.draw(key_data, p.images)
-    shape, tile = (world.side, world.side), config.world.pixels
-    windows = cj.windows.square(shape, tile)
-    told = cj.condition(model.network, model.encode(named))
-    pixels = analysis.locality(key_pixels, told, x0, p.sigmas, windows, p.probes)
-    first = np.asarray(named).reshape(len(x0), -1).argmax(1)
-    without = np.asarray(named).reshape(len(x0), -1).copy()
-    without[np.arange(len(x0)), first] = False
-    labels = analysis.condition_locality(
-        key_labels,
-        model.network,
-        x0,
-        p.sigmas,
-        model.encode(named),
-        model.encode(jnp.asarray(without).reshape(named.shape)),
-        np.asarray(windows.reach.distance)[first],
-    )
-    return {
-        "sigmas": list(p.sigmas),
-        "pixels": summary(pixels),
-        "conditions": summary(labels),
-    }
-
-
-def nulls(config: ConfigDict, world: World) -> dict[str, Any]:
-    """The probes of densities whose locality is known, at the labels of one place.
-
-    `exact_1` and `exact_2` are the laws that experiments 1 and 2 are trained on, given
-    one label; `gaussian` has the moments of experiment 2's images.
-    """
-    p, most = config.probe, 3
-    key_probes, *keys = jax.random.split(jax.random.key(config.seed), 4)
-    windows = cj.windows.square((world.side, world.side), config.world.pixels)
-    others = {"exact_1": [1.0], "exact_2": np.full(most, 1 / most)}
-    laws = {name: world.density((0,), law) for name, law in others.items()}
-    x0 = {
-        name: world.image(law.sample(key, p.images))
-        for key, (name, law) in zip(keys, laws.items(), strict=False)
-    }
-    scores = {name: world.score(law) for name, law in laws.items()}
-    many = world.image(laws["exact_2"].sample(keys[-1], 4000))
-    scores["gaussian"], x0["gaussian"] = analysis.gaussian_like(many), x0["exact_2"]
-    found = {
-        name: analysis.locality(
-            jax.random.clone(key_probes), score, x0[name], p.sigmas, windows, p.probes
-        )
-        for name, score in scores.items()
-    }
-    return {name: {"pixels": summary(one)} for name, one in found.items()}
-
-
-def summary(found: analysis.Locality) -> dict[str, Any]:
-    """Shares beyond the tile, radii and strengths, by view."""
-    shares, radii, sizes = found.beyond(0.0), found.radius(), found.strength()
-    return {
-        view: {
-            "beyond": getattr(shares, view).mean.tolist(),
-            "error": getattr(shares, view).error.tolist(),
-            "radius": getattr(radii, view).tolist(),
-            "strength": getattr(sizes, view).tolist(),
-        }
-        for view in found.mass._fields
-    }
 
 
 if __name__ == "__main__":

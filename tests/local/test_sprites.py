@@ -157,7 +157,11 @@ def test_the_experiment_in_small_is_resumed_and_drawn(tmp_path, capsys):
     assert max(local["radius"]) <= 4
     assert len(found["models"]["local"][0]["switched"]) == 4
     figures = {file.name for file in (tmp_path / "figures").iterdir()}
-    assert "hits.png" in figures and "locality.png" in figures
+    assert {"hits.png", "locality.png", "maps.png"} <= figures
+    with np.load(tmp_path / "maps" / "local-0.npz") as maps:
+        # A place of 4 pixels with windows of 4 around: 12 x 12 pixels, centre and all.
+        seen = np.argwhere(maps["pixels"][0] > 0)
+        assert seen.min() >= 11 - 4 and seen.max() < 11 + 4 + 4
     times = lambda: [f.stat().st_mtime_ns for f in sorted(tmp_path.glob("samples/*"))]
     before = times()
     capsys.readouterr()
