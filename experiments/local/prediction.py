@@ -32,17 +32,41 @@ Values = Mapping[str, np.ndarray]
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains and probes what is not there yet, then asks the question."""
     numbers, _, workdir = sprites.run(config, workdir)
-    models = table(config, numbers)
-    numbers["prediction"] = answer(config, models)
+    families = {
+        name: f"{model.encoding}, {model.completeness:g}"
+        for name, model in config.models.items()
+    }
+    study(config, numbers, families, workdir)
     training.write_json(workdir / "results.json", numbers)
+    print(f"pictures: {workdir / 'figures'}\nnumbers: {workdir / 'results.json'}")
+
+
+def study(
+    config: ConfigDict,
+    numbers: dict[str, Any],
+    families: Mapping[str, str],
+    workdir: Path,
+) -> None:
+    """Answers the question, as `prediction` among the numbers, in lines and a picture.
+
+    Args:
+        config: With `models`, `seeds` and `prediction`.
+        numbers: With `rows`, whose `by_seed` are the outcomes, and with the probes and
+            losses of `models`, one a training seed.
+        families: Of which family a model is.
+        workdir: Where the picture goes.
+    """
+    models = table(config, numbers, families)
+    numbers["prediction"] = answer(config, models)
     draw(config, models, numbers["prediction"]).savefig(
         workdir / "figures" / "prediction.png"
     )
     print(tell(numbers["prediction"]))
-    print(f"pictures: {workdir / 'figures'}\nnumbers: {workdir / 'results.json'}")
 
 
-def table(config: ConfigDict, numbers: Mapping[str, Any]) -> dict[str, Any]:
+def table(
+    config: ConfigDict, numbers: Mapping[str, Any], families: Mapping[str, str]
+) -> dict[str, Any]:
     """One entry a trained network: its family, its outcome, its probes."""
     p = config.prediction
     row = {(row["model"], row["k"]): row for row in numbers["rows"]}
@@ -52,12 +76,7 @@ def table(config: ConfigDict, numbers: Mapping[str, Any]) -> dict[str, Any]:
     outcome = lambda k: [row[name, k]["by_seed"][i] for name, i in cells]
     return {
         "name": [name for name, _ in cells],
-        "family": np.array(
-            [
-                f"{config.models[name].encoding}, {config.models[name].completeness:g}"
-                for name, _ in cells
-            ]
-        ),
+        "family": np.array([families[name] for name, _ in cells]),
         "outcome": np.array(outcome(p.k), float),
         "one": np.array(outcome(1), float),
         "loss": np.array([probe["loss"] for probe in probes]),
@@ -230,7 +249,7 @@ def draw(
         fontsize=10,
     )
     ax.grid(alpha=0.3)
-    ax.legend(title="encoding, completeness", fontsize=8)
+    ax.legend(title="family", fontsize=8)
     return figure
 
 
