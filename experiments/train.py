@@ -225,6 +225,7 @@ DRAWS = {
     "clevr": scenes.sample,
     "clevr_visible": scenes.sample_visible,
     "plain": datasets.streams.sample_plain,
+    "small": datasets.streams.sample_small,
 }
 
 
