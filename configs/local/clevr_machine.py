@@ -1,8 +1,10 @@
 """Experiment 3 of Bradley 2025 without a network: a machine of windows, 32 px scenes.
 
 Command:   python -m experiments.local.clevr_machine --workdir=runs/local_clevr_machine
-Hardware:  two CPU cores, no GPU; resumable
-Expected:  see docs.
+Hardware:  two CPU cores, no GPU: about 10 minutes; resumable
+Expected:  the conditional-local machine meets 95 % of the requests or more, corrected,
+           up to ten places; windows over all, or none for conditions, do not.  Small
+           rubber objects, a camera that stands still and 32 pixels are ours.
 """
 
 from ml_collections import ConfigDict

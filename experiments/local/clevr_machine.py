@@ -331,12 +331,14 @@ def draw_figure(
     for (title, images), line in zip(lines.items(), grid, strict=True):
         for (k, i), ax in zip(columns, line, strict=True):
             plotting.requested(ax, images(k)[i], requests.xy[i, :k])
+            for circle in ax.patches:  # else as wide as a large object
+                circle.set_radius(scenes.hit_radius(requests.size))
         line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
     for (k, _), ax in zip(columns, grid[0], strict=True):
         ax.set_title(f"k = {k}", fontsize=9)
     top.suptitle(
-        "k locations asked for (circles); machines were shown scenes of 1 to 3 "
-        "objects, one of them named",
+        "k locations asked for (circles, within which an object is a hit); machines "
+        "were shown 1 to 3 objects, one of them named",
         fontsize=10,
     )
     clevr_pictures.curves(bottom, rows, MACHINES, STYLES)
