@@ -226,6 +226,7 @@ DRAWS = {
     "clevr_visible": scenes.sample_visible,
     "plain": datasets.streams.sample_plain,
     "places": datasets.streams.sample_at_places,
+    "small": datasets.streams.sample_small,
 }
 
 

@@ -251,6 +251,32 @@ def plain(scene: scenes.Scene) -> scenes.Scene:
     )
 
 
+def small(scene: scenes.Scene) -> scenes.Scene:
+    """The same scene with small rubber objects, of which ten have room in an image.
+
+    Args:
+        scene: One scene (`jax.vmap` for a batch).
+
+    Example:
+        >>> small(scenes.sample(jax.random.key(0), 3, 3)).size
+        Array([0.35, 0.35, 0.35], dtype=float32)
+    """
+    size = jnp.full_like(scene.size, min(scenes.SIZES))
+    return dataclasses.replace(plain(scene), size=size)
+
+
+def sample_small(
+    key: PRNGKey, min_objects: int, max_objects: int, jitter: Number = 1.0
+) -> scenes.Scene:
+    """`scenes.sample`, made `small`.
+
+    Example:
+        >>> sample_small(jax.random.key(0), 2, 2).material
+        Array([0, 0], dtype=int32)
+    """
+    return small(scenes.sample(key, min_objects, max_objects, jitter))
+
+
 def sample_plain(
     key: PRNGKey, min_objects: int, max_objects: int, jitter: Number = 1.0
 ) -> scenes.Scene:

@@ -32,7 +32,6 @@ def with_models(common: ConfigDict, window: ConfigDict) -> ConfigDict:
     config.sample.images = 96  # for every training seed, model and number of requests
     config.sample.together = 96  # of them that are sampled at a time
     config.sample.requests = tuple(range(11))  # locations that are asked for
-    config.sample.spacing = 1.9  # of the 16 places; objects stand within 3 of 0
     config.sample.steps = 16  # of DPM-Solver++
     config.sample.sigma_min = 0.02  # last noise level before 0
     config.sample.sigma_max = 20.0  # first noise level

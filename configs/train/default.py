@@ -15,7 +15,9 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.set = "single"  # of experiments.sets: single, counts_all ...
     config.data.label = ""  # a label function of compjax.datasets; "": the set's own
-    config.data.draw = "clevr"  # clevr, clevr_visible, or plain: large and rubber
+    # clevr, clevr_visible; plain or small: of rubber, large or small; places: plain, at
+    # 16 places.
+    config.data.draw = "clevr"
     # A folder of files to read; "": drawn on the device.  With files, draw, empty and
     # jitter are those of the examples that the run is evaluated on.
     config.data.files = ""

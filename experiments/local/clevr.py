@@ -47,10 +47,11 @@ def main(config: ConfigDict, workdir: Path) -> None:
     for name, seed in launch.progress(cells, "models"):
         measure(config, workdir, requests, name, seed)
     truth = {k: find(requests.renders(k)) for k in config.sample.requests}
+    found = lambda name: [read(workdir, name, seed)["found"] for seed in config.seeds]
     rows = [
         row
         for name in config.models
-        for row in count(config, workdir, requests, streams[name], truth, name)
+        for row in count(config, requests, streams[name], truth, name, found(name))
     ]
     seconds = {
         name: [read(workdir, name, seed)["seconds"] for seed in config.seeds]
@@ -169,22 +170,29 @@ def read(workdir: Path, name: str, seed: int) -> dict[str, Any]:
 
 def count(
     config: ConfigDict,
-    workdir: Path,
     requests: Requests,
     stream: datasets.Stream,
     truth: dict[int, list[np.ndarray]],
     name: str,
+    by_seed: list[dict[int, list[np.ndarray]]],
 ) -> list[dict[str, Any]]:
     """One row for every k, counted over all training seeds of a model.
 
     `unrequested` is the share of the other places that hold an object, and
     `base_rate` what it is for unnamed objects in the training scenes.
+
+    Args:
+        config: With `seed`, `seeds` and `sample.images`.
+        requests: What was asked for.
+        stream: The training scenes.
+        truth: The objects in true renders of k requests, by k.
+        name: Of the model.
+        by_seed: For each training seed the objects in its samples, by k.
     """
     n, radius = len(config.seeds), scenes.hit_radius(requests.size)
-    by_seed = [read(workdir, name, seed)["found"] for seed in config.seeds]
     found = {
         k: list(itertools.chain.from_iterable(one[k] for one in by_seed))
-        for k in config.sample.requests
+        for k in by_seed[0]
     }
     times = lambda array: np.concatenate([array] * n)
     extra = {

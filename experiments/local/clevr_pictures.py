@@ -104,10 +104,28 @@ def figure_1(
 def hits(rows: Rows) -> Figure:
     """Requests met by every model, and what stands where nobody asked."""
     figure = Figure(figsize=(11.5, 4.4), dpi=150, layout="constrained")
+    curves(figure, rows, NAMES, STYLES)
+    return figure
+
+
+def curves(
+    figure: Any,
+    rows: Rows,
+    names: Mapping[str, str],
+    styles: Mapping[str, tuple[str, str]],
+) -> None:
+    """The two panels of `hits` and their legend.
+
+    Args:
+        figure: Or a part of one.
+        rows: As `clevr.count` makes them.
+        names: What models are called.
+        styles: Line and colour of each model, in their order.
+    """
     left, right = figure.subplots(1, 2)
-    models = shown(rows, tuple(STYLES))
+    models = shown(rows, tuple(styles))
     for name in models:
-        style, color = STYLES[name]
+        style, color = styles[name]
         mine = of(rows, name)
         asked = [row for row in mine if row["k"]]
         fields = ("corrected", "corrected_low", "corrected_high")
@@ -125,7 +143,7 @@ def hits(rows: Rows) -> Figure:
             color=color,
             ms=4,
             capsize=2,
-            label=NAMES[name],
+            label=names[name],
         )
         k = [row["k"] for row in mine]
         right.plot(k, [row["unrequested"] for row in mine], style, color=color, ms=4)
@@ -148,7 +166,6 @@ def hits(rows: Rows) -> Figure:
         ax.set(xlabel="locations asked for (shaded: objects in training)", xticks=ticks)
         ax.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
-    return figure
 
 
 def counts(rows: Rows) -> Figure:
@@ -189,15 +206,15 @@ def counts(rows: Rows) -> Figure:
     return figure
 
 
-def table(rows: Rows) -> str:
+def table(rows: Rows, names: Mapping[str, str] = NAMES) -> str:
     """Corrected hits, in percent, by model and number of requests."""
     ks = sorted({row["k"] for row in rows if row["k"]})
     lines = ["corrected hits, %".ljust(38) + "".join(f"k={k}".rjust(6) for k in ks)]
     for name in dict.fromkeys(row["model"] for row in rows):
         found = {row["k"]: row for row in of(rows, name)}
-        rates = (found[k]["corrected"] for k in ks)
+        rates = (found[k]["corrected"] if k in found else None for k in ks)
         cells = ("-" if rate is None else f"{100 * rate:.0f}" for rate in rates)
         lines.append(
-            NAMES.get(name, name).ljust(38) + "".join(cell.rjust(6) for cell in cells)
+            names.get(name, name).ljust(38) + "".join(cell.rjust(6) for cell in cells)
         )
     return "\n".join(lines)

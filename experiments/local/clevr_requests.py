@@ -14,10 +14,8 @@ from ml_collections import ConfigDict
 
 from compjax import datasets, scenes
 from compjax.datasets.labels import chosen
-from compjax.scenes.scene import MAX_OBJECTS
-
-SIDE = 4
-"""Places along each axis of the ground: large objects there do not touch."""
+from compjax.scenes.camera import camera_rays
+from compjax.scenes.scene import CAMERA, MAX_OBJECTS
 
 MOST = MAX_OBJECTS
 """Of the places, those that an image may be asked for."""
@@ -59,7 +57,7 @@ class Requests(NamedTuple):
     Args:
         scene: n scenes with true objects at these places, in this order.
         xy: `[n, 10, 2]`, where their centres appear, in pixels.
-        rest: `[n, 6, 2]`, the other places, which nobody asks for.
+        rest: `[n, r, 2]`, the other places, which nobody asks for.
         elsewhere: `[n, 10, 2]`, random places: chance is scored against them, as the
             requests of two images share places.
         size: Height and width of the images.
@@ -89,15 +87,23 @@ class Requests(NamedTuple):
         return np.concatenate([self.xy[:, k:], self.rest], axis=1)
 
 
-def draw_requests(config: ConfigDict, stream: datasets.Stream) -> Requests:
+def draw_requests(
+    config: ConfigDict, stream: datasets.Stream, ground: Any = None
+) -> Requests:
     """The requests of an experiment, decided by `config.seed`.
 
     Objects are of the stream's kind; camera and lamps stand where CLEVR puts them
     before it jitters them.
+
+    Args:
+        config: With `sample`.
+        stream: Draws the objects.
+        ground: The places, 10 to 20, `[m, 2]` in world units; if None those of
+            `datasets.streams.ground_places`.
     """
     size = stream.size
-    steps = config.sample.spacing * (jnp.arange(SIDE) - (SIDE - 1) / 2)
-    ground = jnp.stack(jnp.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    if ground is None:
+        ground = jnp.asarray(datasets.streams.ground_places(), jnp.float32)
 
     @jax.jit
     @jax.vmap
@@ -122,6 +128,27 @@ def draw_requests(config: ConfigDict, stream: datasets.Stream) -> Requests:
     n = config.sample.images
     scene, *seen = draw(jax.random.split(jax.random.key(config.seed), n))
     return Requests(scene, *map(np.asarray, seen), size)
+
+
+def below_cells(cells: Any, radius: float, grid: tuple[int, int] = (16, 16)) -> Any:
+    """Where on the ground objects appear in the middles of cells of a label.
+
+    An object that stands anywhere in a cell of 1/16 of the frame is at most 5.7 of 128
+    pixels away from the middle of it: it is a hit.  From other points of the cell it
+    may be none, and whoever is told the cell cannot know better.
+
+    Args:
+        cells: `[m, 2]`, row and column.
+        radius: Of the objects, in world units: as high are their centres.
+        grid: Rows and columns of the label.
+
+    Returns:
+        `[m, 2]`, in world units.
+    """
+    fractions = (jnp.asarray(cells)[:, ::-1] + 0.5) / jnp.array(grid[::-1])[None]
+    eye, ray = camera_rays(jnp.array(CAMERA), (1, 1), fractions)
+    far = (radius - eye.z) / ray.z
+    return jnp.stack([eye.x + far * ray.x, eye.y + far * ray.y], axis=-1)[:, 0, 0]
 
 
 def base_rate(
