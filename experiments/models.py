@@ -103,6 +103,12 @@ def model_config(config: ConfigDict, name: str, seed: int) -> ConfigDict:
     return of_model
 
 
+def mean_loss(folder: Path, steps: int) -> float:
+    """The mean training loss of the last tenth of the steps, of a work directory."""
+    lines = training.read_metrics(folder)
+    return float(np.mean([ln["loss"] for ln in lines if ln["step"] > 0.9 * steps]))
+
+
 def _trained(config: ConfigDict, workdir: Path, name: str, seed: int) -> Model:
     of_model, folder = model_config(config, name, seed), workdir / "models"
     print(f"model {name}, training seed {seed}", flush=True)

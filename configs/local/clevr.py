@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs.local import prediction
+
 
 def with_models(common: ConfigDict, window: ConfigDict) -> ConfigDict:
     """The networks of the experiment, one a design, and what they are asked for.
@@ -35,6 +37,16 @@ def with_models(common: ConfigDict, window: ConfigDict) -> ConfigDict:
     config.sample.steps = 16  # of DPM-Solver++
     config.sample.sigma_min = 0.02  # last noise level before 0
     config.sample.sigma_max = 20.0  # first noise level
+
+    config.probe = ConfigDict()
+    config.probe.images = 16  # noised images at which derivatives are taken
+    config.probe.sigmas = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+    config.probe.probes = 1  # random signs a tile and image
+    config.probe.tile = common.data.size // 4  # pixels are looked at from tiles
+    config.probe.disc = 0.11  # radius of a large object, as a share of the width
+
+    # Named before any training, as in configs/local/prediction.py.
+    config.prediction = prediction.get_config().prediction
     return config
 
 

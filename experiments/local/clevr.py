@@ -4,8 +4,9 @@
         --config=configs/local/clevr_laptop.py
 
 Trains every network of the configuration, samples it with the same noise and the same
-requests as the others, counts objects, and draws.  What is there already is not made
-again: the same command goes on where it was stopped.
+requests as the others, counts objects, measures how local it is, asks whether that
+foretells the counts (see `experiments.local.prediction`), and draws.  What is there
+already is not made again: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ml_collections import ConfigDict
 import compjax as cj
 from compjax import analysis, datasets, scenes, training
 from experiments import launch, results, train
-from experiments.local import clevr_pictures
+from experiments.local import clevr_locality, clevr_pictures, pictures, prediction
 from experiments.local.clevr_requests import (
     MOST,
     TOLD,
@@ -31,7 +32,14 @@ from experiments.local.clevr_requests import (
     base_rate,
     draw_requests,
 )
-from experiments.models import Model, images_seen, model_config, sample_images, trained
+from experiments.models import (
+    Model,
+    images_seen,
+    mean_loss,
+    model_config,
+    sample_images,
+    trained,
+)
 
 FREE = ("seeds", "sample.together")
 """Fields that may change when the command goes on: cells do not depend on them."""
@@ -59,15 +67,22 @@ def main(config: ConfigDict, workdir: Path) -> None:
     }
     numbers = {
         "rows": rows,
+        "models": {
+            name: [read(workdir, name, seed)["probes"] for seed in config.seeds]
+            for name in config.models
+        },
         "seeds": list(config.seeds),
         "images_seen": images_seen(config, list(config.models)),
         "model_seconds": seconds,  # of each training seed
         **results.provenance(config.seed, started),  # the seconds of the last start
     }
+    families = {name: clevr_pictures.NAMES[name] for name in config.models}
+    prediction.study(config, numbers, families, workdir)
     training.write_json(workdir / "results.json", numbers)
     load = functools.partial(samples, workdir, seed=config.seeds[0])
     renders = {k: requests.renders(k) for k in config.sample.requests}
     figures = clevr_pictures.all_of(rows, load, renders, requests.xy)
+    figures["locality"] = pictures.curves(numbers)
     for name, figure in figures.items():
         figure.savefig(workdir / "figures" / f"{name}.png")
     print(clevr_pictures.table(rows))
@@ -89,6 +104,11 @@ def check(config: ConfigDict) -> dict[str, datasets.Stream]:
     if not config.seeds:
         raise ValueError("config.seeds is empty: give at least one training seed.")
     ks = config.sample.requests
+    if not {1, config.prediction.k} <= set(ks):
+        raise ValueError(
+            f"config.sample.requests = {ks} must hold 1 and config.prediction.k = "
+            f"{config.prediction.k}, from which the study takes its outcome."
+        )
     if not ks or min(ks) < 0 or not 1 <= max(ks) <= MOST:
         raise ValueError(
             f"config.sample.requests = {ks}: give numbers of places from 0 to {MOST},"
@@ -121,7 +141,12 @@ def measure(
     images.parent.mkdir(parents=True, exist_ok=True)
     with scenes.files.whole(images) as draft, draft.open("wb") as opened:
         np.savez_compressed(opened, **{f"k{k}": x for k, x in drawn.items()})
+    folder = workdir / "models" / f"{name}-{seed}"
     numbers = {
+        "probes": {
+            "loss": mean_loss(folder, config.common.train.steps),
+            **clevr_locality.probe(config, model),
+        },
         "found": {str(k): [xy.tolist() for xy in find(x)] for k, x in drawn.items()},
         # Of this start: less where training had begun before.
         "seconds": {
@@ -227,6 +252,17 @@ def count(
                 own_extra=own,
             )
             row |= tally._asdict()
+            row["by_seed"] = [
+                analysis.tally(
+                    one[k],
+                    truth[k],
+                    requests.xy[:, :k],
+                    radius,
+                    config.seed,
+                    elsewhere=requests.elsewhere[:, :k],
+                ).corrected
+                for one in by_seed
+            ]
         rows.append(row)
     return rows
 

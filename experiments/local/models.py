@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 import compjax as cj
 from compjax import networks, noise, training
 from experiments.local.world import ENCODINGS, Sprites, World
+from experiments.models import mean_loss
 
 
 class Model(NamedTuple):
@@ -64,10 +65,8 @@ def trained(
             f"training stopped at step {int(state.step)} of {m.steps}; the same "
             "command goes on from there."
         )
-    lines = training.read_metrics(folder)
-    losses = [line["loss"] for line in lines if line["step"] > 0.9 * m.steps]
     network = cj.Network(module, state.averages[0])
-    return Model(network, stream.encode, float(np.mean(losses)))
+    return Model(network, stream.encode, mean_loss(folder, m.steps))
 
 
 def make_stream(config: ConfigDict, world: World, m: ConfigDict) -> Sprites:

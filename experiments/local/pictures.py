@@ -225,8 +225,9 @@ def curves(numbers: Mapping[str, Any]) -> Figure:
     for ax, (kind, view), title in zip(
         figure.subplots(1, 3), views, titles, strict=True
     ):
-        for name in (*DESIGN, "local", "exact_2", "gaussian"):
-            runs = numbers["models"].get(name) or [numbers["nulls"].get(name)]
+        for name in (*DESIGN, "channel", "local", "exact_2", "gaussian"):
+            nulls = numbers.get("nulls", {})
+            runs = numbers["models"].get(name) or [nulls.get(name)]
             runs = [run[kind][view] for run in runs if run and kind in run]
             if not runs:
                 continue
