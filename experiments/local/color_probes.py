@@ -4,7 +4,9 @@ Ours, as the paper's definitions are not known.  *In pixels*: the change of the 
 when one object's label is taken away, by the distance from this object.  *In features*:
 $d_i = E[A \mid i] - E[A \mid \text{nothing}]$, activations A for one object of colour i
 less those for nothing, at places, shapes and noise that are the same for all colours.
-"Nothing" is the empty scene, told as that, or any scene, told as unknown.
+"Nothing" is the empty scene, told as that, or any scene, told as unknown.  All shifts
+from the former share that an object is there, and all from the latter that objects are
+fewer; shifts from the mean of all colours share neither.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ EMPTY, ANY = len(COLORS), len(COLORS) + 1
 """Of the kinds of scenes: one object of each colour, then the two kinds of nothing."""
 
 BACKGROUNDS = {"empty": EMPTY, "any": ANY}
+"""What shifts are from, as kinds."""
+
 TOLD = ("own", "nothing")
 """What a network is told of a scene whose features it makes: its label, or null."""
 
@@ -65,8 +69,7 @@ def draw(config: ConfigDict, streams: dict[str, datasets.Stream]) -> Arrays:
         jax.tree.map(lambda leaf: leaf[:1], single)
     )
     in_all_colors = [
-        _render(_colored(single, jnp.full((m, 1), color)), stream)
-        for color in COLORS
+        _render(_colored(single, jnp.full((m, 1), color)), stream) for color in COLORS
     ]
     drawn = {
         "pair_x0": _render(pairs, stream),
@@ -168,15 +171,29 @@ def _told(x: Any, sigma: Any, condition: Any) -> Any:
     return condition + 0 * x / sigma
 
 
-def mean_shifts(drawn: Arrays, background: str) -> np.ndarray:
-    """`[2, 8, h * w * 3]`: what each colour changes in mean images, in two halves."""
-    halves = [drawn["single_x0"][half::2].mean(0) for half in (0, 1)]
-    nothing = drawn["empty_x0"][None]
-    if background == "any":
-        others = [drawn["any_x0"][half::2].mean(0) for half in (0, 1)]
-        nothing = np.stack(others)[:, None]
-    shifts = np.stack(halves) - nothing
-    return shifts.reshape(*shifts.shape[:2], -1)
+def mean_images(drawn: Arrays) -> np.ndarray:
+    """`[2, 10, h * w * 3]`: the mean image of every kind of scene, in two halves."""
+    singles, anything = drawn["single_x0"], drawn["any_x0"]
+    halves = [
+        np.stack([*singles[half::2].mean(0), drawn["empty_x0"][0], others.mean(0)])
+        for half in (0, 1)
+        for others in (anything[half::2],)
+    ]
+    return np.stack(halves).reshape(2, len(COLORS) + 2, -1)
+
+
+def shifts(means: np.ndarray, background: str) -> np.ndarray:
+    """`[2, 8, f]`: what each colour changes, of the means `[2, 10, f]` of all kinds.
+
+    Args:
+        means: Of images or of activations.
+        background: `"empty"`, `"any"`, or `"one"`, the mean of all colours: eight
+            orthogonal shifts of one length have cosines of -1/7 from there.
+    """
+    colors = means[:, : len(COLORS)]
+    if background == "one":
+        return colors - colors.mean(1, keepdims=True)
+    return colors - means[:, BACKGROUNDS[background], None]
 
 
 def conditions(told: str) -> list[Any]:

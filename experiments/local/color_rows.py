@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,6 @@ from experiments.local import color_probes
 from experiments.local.color_statistics import (
     crossed_cosines,
     half_width,
-    least_rho,
     meets,
     number,
     over_seeds,
@@ -72,8 +72,8 @@ def locality(
                     "strength": float(strength[i]),
                 }
             )
-    mean_images = color_probes.mean_shifts(drawn, "empty").mean(0)
-    where = (mean_images.reshape(-1, *drawn["pair_x0"].shape[1:]) ** 2).mean(0)
+    images = color_probes.shifts(color_probes.mean_images(dict(drawn)), "empty")
+    where = (images.mean(0).reshape(-1, *drawn["pair_x0"].shape[1:]) ** 2).mean(0)
     where = where.sum(-1, keepdims=True)
     kinds = {"uniform": np.ones_like(where), "mean_image": where}
     nulls = {}
@@ -92,53 +92,59 @@ def cosines(
     config: ConfigDict,
     drawn: Arrays,
     measured: Sequence[Mapping[str, Arrays]],
-    shares: Mapping[str, float],
+    composed: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Cosines of the shifts of all colours, and how they rank those beside yellow.
 
     Returns:
-        One row for images, for every kind of features, and for the score, each over two
-        backgrounds; some have the `matrix` of all cosines and of the half widths of
-        their 95 % intervals over training seeds.
+        One row for the colours of objects, for mean images, for every kind of features,
+        and for the score, each over its backgrounds; some have the `matrix` of all
+        cosines, and of the half widths of their 95 % intervals over training seeds.
     """
     f, rows = config.features, []
+    shares = {name: row["both"] for name, row in composed.items()}
     features = [part["features"] for part in measured]
 
     def add(matrices: Any, **what: Any) -> None:
         rows.append(cosine_row(np.asarray(matrices), shares, **what))
 
-    for i, (background, kind) in enumerate(color_probes.BACKGROUNDS.items()):
-        images = color_probes.mean_shifts(drawn, background)
+    # What is known of composition: objects' colours less the ground's, without noise.
+    rgb = np.array([composed[name]["shift"] for name in scenes.COLORS])
+    found = crossed_cosines(np.stack([rgb, rgb]))
+    bare = {"told": None, "sigma": None, "shown": True}
+    add([found], of="shift", pooled=True, background="empty", **bare)
+    images = color_probes.mean_images(dict(drawn))
+    for i, background in enumerate((*color_probes.BACKGROUNDS, "one")):
         # Images have no training seeds; noise does not change the mean of images.
-        common = {"background": background, "told": None, "shown": True}
+        moved = color_probes.shifts(images, background)
         for pooled in (True, False):
-            found = crossed_cosines(pool(images, 3) if pooled else images)
-            add([found], of="image", pooled=pooled, sigma=None, **common)
+            found = crossed_cosines(pool(moved, 3) if pooled else moved)
+            add([found], of="image", pooled=pooled, background=background, **bare)
         for s, sigma in enumerate(f.sigmas):
             at = {"background": background, "sigma": float(sigma)}
             shown = sigma == f.sigma
-            found = [one["score"][i, s] for one in features]
-            add(found, of="score", pooled=False, told=None, shown=shown, **at)
-            for layer in f.layers:
-                for t, told in enumerate(color_probes.TOLD):
-                    shifts = [
-                        means[:, :8] - means[:, kind : kind + 1]
-                        for means in (one[layer][t, s] for one in features)
+            if background in color_probes.BACKGROUNDS:
+                found = [one["score"][i, s] for one in features]
+                add(found, of="score", pooled=False, told=None, shown=shown, **at)
+            for layer, (t, told) in itertools.product(
+                f.layers, enumerate(color_probes.TOLD)
+            ):
+                means = [one[layer][t, s] for one in features]
+                moved_by = [color_probes.shifts(one, background) for one in means]
+                c = color_probes.channels(config, layer, means[0].shape[-1])
+                for pooled in (True, False):
+                    found = [
+                        crossed_cosines(pool(one, c) if pooled else one)
+                        for one in moved_by
                     ]
-                    c = color_probes.channels(config, layer, shifts[0].shape[-1])
-                    for pooled in (True, False):
-                        found = [
-                            crossed_cosines(pool(one, c) if pooled else one)
-                            for one in shifts
-                        ]
-                        of = {"of": layer, "pooled": pooled, "told": told}
-                        add(found, shown=shown and layer == f.layer, **of, **at)
+                    of = {"of": layer, "pooled": pooled, "told": told}
+                    add(found, shown=shown and layer == f.layer, **of, **at)
     return rows
 
 
 def pool(shifts: np.ndarray, channels: int) -> np.ndarray:
     """`[2, k, f]` to `[2, k, channels]`: means over the places of a grid."""
-    return shifts.reshape(*shifts.shape[:2], -1, channels).mean(2)
+    return shifts.reshape(*shifts.shape[:2], channels, -1).mean(3)
 
 
 def cosine_row(
@@ -179,11 +185,6 @@ def cosine_row(
 def rounded(values: np.ndarray) -> list[float | None]:
     """Numbers as JSON has them, to four digits."""
     return [number(np.round(value, 4)) for value in values]
-
-
-def least(shares: Mapping[str, float]) -> float:
-    """The smallest rank correlation that chance alone seldom gives (5 %)."""
-    return least_rho(len(shares) - 1)
 
 
 def requests(

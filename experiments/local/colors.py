@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 from compjax import datasets, scenes, training
 from experiments import launch, results, train
 from experiments.local import color_pictures, color_probes, color_rows
+from experiments.local.color_statistics import least_rho
 from experiments.models import images_seen, model_config, trained
 
 COMPOSED = Path(__file__).parents[1] / "projective" / "results" / "colors.json"
@@ -46,9 +47,7 @@ Arrays = dict[str, np.ndarray]
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains, probes, samples and counts what is not there yet; then draws."""
     streams = check(config)
-    shares = {
-        row["color"]: row["both"] for row in json.loads(COMPOSED.read_text())["rows"]
-    }
+    composed = {row["color"]: row for row in json.loads(COMPOSED.read_text())["rows"]}
     started = time.monotonic()
     workdir = training.open_workdir(workdir, config.to_dict(), free=FREE)
     parts = workdir / "parts"
@@ -60,12 +59,12 @@ def main(config: ConfigDict, workdir: Path) -> None:
     truth = kept(parts / "truth.npz", lambda: color_probes.truth(config, streams))
     rows = {
         "locality": color_rows.locality(config, drawn, measured),
-        "cosines": color_rows.cosines(config, drawn, measured["colors"], shares),
+        "cosines": color_rows.cosines(config, drawn, measured["colors"], composed),
         "requests": color_rows.requests(config, truth, measured["colors"]),
     }
     numbers = rows | {
-        "composed": shares,
-        "least_rho": color_rows.least(shares),
+        "composed": {name: row["both"] for name, row in composed.items()},
+        "least_rho": least_rho(len(composed) - 1),
         "seeds": list(config.seeds),
         "images_seen": images_seen(config, list(streams)),
         **results.provenance(config.seed, started),  # the seconds of the last start

@@ -1,4 +1,4 @@
-"""The experiment on colours: its statistics beside hand-made answers, and a tiny run."""
+"""The experiment on colours: statistics beside hand-made answers, and a tiny run."""
 
 import itertools
 import json
@@ -55,12 +55,7 @@ def drawn():
 
 
 def test_orthogonal_shifts_have_cosine_zero_whatever_noise_they_share():
-    """Shifts along axes, in noise that is the same for all and nine times as long.
-
-    Within one half the shared noise alone has the cosine 81 / 82; across halves it is
-    independent, and a product of two directions in f dimensions is of order sqrt(f)
-    times its entries squared: 81 / sqrt(10_000) = 0.8 before the square below.
-    """
+    """Shifts along axes, in noise of length 0.3 that is the same for all."""
     f = 10_000
     rng = np.random.default_rng(0)
     lengths = np.array([2.0, 1.0, 3.0])
@@ -169,6 +164,10 @@ def test_scenes_hold_what_their_labels_say(drawn):
     assert set(both.sum(1)) <= {2.0, 3.0} and not both[:, -1].any()
     places = drawn["pair_both_places"] - drawn["pair_one_places"]
     np.testing.assert_array_equal(places.sum(1), 1)
+    # The place taken away is that of the object from which distances are: the centre of
+    # its cell, a pixel here, is less than 2 pixels from where it shows.
+    cells = places[:, :-1].reshape(-1, 16, 16) > 0
+    assert drawn["pair_distance"][..., 0][cells].max() < 2
     # Where the first object shows, its own colour changes the empty scene.
     mask = drawn["pair_distance"][..., 0] == 0
     assert mask.any((1, 2)).all()
@@ -180,15 +179,22 @@ def test_scenes_hold_what_their_labels_say(drawn):
 
 
 def test_halves_and_backgrounds_of_mean_images(drawn):
-    empty = color_probes.mean_shifts(drawn, "empty")
-    any_ = color_probes.mean_shifts(drawn, "any")
+    means = color_probes.mean_images(drawn)
+    empty, any_, one = (
+        color_probes.shifts(means, name).reshape(2, 8, 16, 16, 3)
+        for name in ("empty", "any", "one")
+    )
     first = drawn["single_x0"][::2, 3].mean(0) - drawn["empty_x0"][0]
-    np.testing.assert_allclose(empty[0, 3], first.ravel(), atol=1e-6)
-    between = (empty - any_).reshape(2, 8, 16, 16, 3)
+    np.testing.assert_allclose(empty[0, 3], first, atol=1e-6)
+    other = drawn["any_x0"][1::2].mean(0) - drawn["empty_x0"][0]
+    np.testing.assert_allclose((empty - any_)[1, 5], other, atol=1e-6)
+    np.testing.assert_allclose(one.sum(1), 0, atol=1e-5)
+    # Eight orthogonal shifts have these cosines from their mean.
+    axes = np.concatenate([np.eye(8), np.zeros((2, 8))])
+    apart = color_probes.shifts(np.stack([axes, axes]), "one")
+    expected = (8 * np.eye(8) - 1) / 7
     np.testing.assert_allclose(
-        between[1, 5],
-        drawn["any_x0"][1::2].mean(0) - drawn["empty_x0"][0],
-        atol=1e-6,
+        color_statistics.crossed_cosines(apart), expected, atol=1e-12
     )
 
 
@@ -249,30 +255,39 @@ def one_axis_a_color(x, sigma, condition):
 def test_features_with_an_axis_for_every_colour_are_orthogonal(drawn, monkeypatch):
     """Told their own colour shifts are orthogonal; told nothing, they are images'."""
     config = tiny()
-    config.features.layers = ("decoder1_in1",)
+    config.features.layers, config.features.sigmas = ("decoder1_in1",), (1.0, 2.0)
     monkeypatch.setattr(
         color_probes,
         "activations",
         lambda net, layers, x, sigma, told: [one_axis_a_color(x, sigma, told)],
     )
-    score = cj.as_score(lambda x, sigma, c: c[:, None, None, :3] - x / sigma**2)
-    found = color_probes.features(config, Model(score, stream()), drawn)
+
+    def first_channels(x, sigma, c):  # null changes all three
+        return (c[:, :3] + c[:, -1:])[:, None, None] - x / sigma**2
+
+    model = Model(cj.as_score(first_channels), stream())
+    found = color_probes.features(config, model, drawn)
     means = found["decoder1_in1"]
-    assert means.shape == (2, 1, 2, 10, 9)
+    assert means.shape == (2, 2, 2, 10, 9)
     own, nothing = means[:, 0]
     # Noise is the same for all colours, and cancels in their shifts from empty: what
     # is left are the corner pixels, where single objects are not seen.
-    shifts = own[:, :8] - own[:, color_probes.EMPTY, None]
-    np.testing.assert_allclose(
-        shifts[:, :, :8], 5 * np.eye(8)[None].repeat(2, 0), atol=0.3
-    )
+    shifts = color_probes.shifts(own, "empty")
+    axes = 5 * np.eye(8)[None].repeat(2, 0)
+    np.testing.assert_allclose(shifts[:, :, :8], axes, atol=0.3)
     cosines = color_statistics.crossed_cosines(shifts)
     np.testing.assert_allclose(cosines, np.eye(8), atol=0.1)
-    assert np.abs(nothing[:, :8] - nothing[:, color_probes.EMPTY, None]).max() < 0.3
+    assert np.abs(color_probes.shifts(nothing, "empty")).max() < 0.3
+    # Of the empty scene, told as that, all is noise: other in each half, and as large
+    # as its level.
+    of_noise = means[0, :, :, color_probes.EMPTY]
+    np.testing.assert_allclose(of_noise[1], 2 * of_noise[0], rtol=1e-5)
+    assert np.abs(of_noise[0, 0] - of_noise[0, 1]).max() > 0.1
     # The score of a colour changes channel 0, 1 or 2, or nothing that is seen.
-    from_empty = found["score"][0, 0]
+    from_empty, from_any = found["score"][:, 0]
     np.testing.assert_allclose(from_empty[:3, :3], np.eye(3), atol=1e-5)
     assert not from_empty[3:].any()
+    np.testing.assert_allclose(from_any[3:, 3:], 1, atol=1e-5)
 
 
 def test_rows_say_which_colours_cosines_rank():
@@ -345,7 +360,7 @@ def test_a_run_ends_and_goes_on(tmp_path, monkeypatch, capsys):
     assert [row["k"] for row in numbers["requests"]] == [0, 1, 5]
     assert len(numbers["locality"]["rows"]) == 2 * 2
     kinds = {(row["of"], row["background"]) for row in numbers["cosines"]}
-    assert len(kinds) == 2 * (2 + len(config.features.layers))
+    assert len(kinds) == 1 + 2 + 3 * (1 + len(config.features.layers))
     for name in ("colors_pixels", "colors_features"):
         assert (workdir / "figures" / f"{name}.png").stat().st_size > 10_000
     assert "all found" in capsys.readouterr().out
@@ -382,9 +397,9 @@ def test_the_figure_of_features_says_which_background_it_is_over():
     }
     f = config.features
     rows = [
-        row | {"of": of, "pooled": pooled, "sigma": f.sigma, "told": "own"} | over
+        row | {"of": of, "pooled": True, "sigma": f.sigma, "told": "own"} | over
         for over in ({"background": "empty"}, {"background": "any"})
-        for of, pooled in (("image", True), ("score", False), (f.layer, True))
+        for of in ("shift", "image", "score", f.layer)
     ]
     numbers = {
         "cosines": rows,
