@@ -173,12 +173,11 @@ def _told(x: Any, sigma: Any, condition: Any) -> Any:
 
 def mean_images(drawn: Arrays) -> np.ndarray:
     """`[2, 10, h * w * 3]`: the mean image of every kind of scene, in two halves."""
-    singles, anything = drawn["single_x0"], drawn["any_x0"]
-    halves = [
-        np.stack([*singles[half::2].mean(0), drawn["empty_x0"][0], others.mean(0)])
-        for half in (0, 1)
-        for others in (anything[half::2],)
-    ]
+    halves = []
+    for half in (slice(0, None, 2), slice(1, None, 2)):
+        anything = drawn["any_x0"][half].mean(0)
+        colors = drawn["single_x0"][half].mean(0)
+        halves.append(np.stack([*colors, drawn["empty_x0"][0], anything]))
     return np.stack(halves).reshape(2, len(COLORS) + 2, -1)
 
 

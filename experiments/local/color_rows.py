@@ -144,7 +144,7 @@ def cosines(
 
 def pool(shifts: np.ndarray, channels: int) -> np.ndarray:
     """`[2, k, f]` to `[2, k, channels]`: means over the places of a grid."""
-    return shifts.reshape(*shifts.shape[:2], channels, -1).mean(3)
+    return shifts.reshape(*shifts.shape[:2], -1, channels).mean(2)
 
 
 def cosine_row(
