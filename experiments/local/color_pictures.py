@@ -251,7 +251,12 @@ def against(ax: Any, row: Mapping[str, Any], shares: Mapping[str, float]) -> Non
             capsize=2,
         )
         ax.annotate(
-            name, (size, shares[name]), (6, -3), textcoords="offset points", fontsize=8
+            name,
+            (size, shares[name]),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
         )
     ax.set(xlabel="|cosine| with the shift of yellow", xlim=(-0.05, 1.1))
     ax.set(yscale="log", ylim=(0.5 * min(shares.values()), 1))
