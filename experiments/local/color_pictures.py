@@ -134,7 +134,7 @@ def spread(ax: Any, found: Mapping[str, Any]) -> None:
         title="Is a label local in pixels?",
     )
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.18))
 
 
 def lengths(ax: Any, rows: Rows) -> None:
