@@ -252,13 +252,12 @@ def against(ax: Any, row: Mapping[str, Any], shares: Mapping[str, float]) -> Non
         )
         ax.annotate(
             name,
-            (size, shares[name]),
-            (0, 4),
+            (size + (width or 0), shares[name]),
+            (6, -3),
             textcoords="offset points",
-            ha="center",
             fontsize=8,
         )
-    ax.set(xlabel="|cosine| with the shift of yellow", xlim=(-0.05, 1.1))
+    ax.set(xlabel="|cosine| with the shift of yellow", xlim=(-0.05, 1.3))
     ax.set(yscale="log", ylim=(0.5 * min(shares.values()), 1))
     ax.grid(alpha=0.3)
 
