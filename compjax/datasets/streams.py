@@ -309,7 +309,7 @@ def ground_places(side: int = 4, spacing: Number = 1.9) -> Float[np.ndarray, "n 
 def sample_at_places(
     key: PRNGKey, min_objects: int, max_objects: int, jitter: Number = 1.0
 ) -> scenes.Scene:
-    """`sample_plain`, with objects at 16 places: `ground_places`, give or take 0.15.
+    """`sample_plain`, with objects at 16 places: `ground_places`, give or take 0.05.
 
     No two objects share a place, and every place is as likely as any other.  Where
     networks train for minutes this is CLEVR made easy: instead of all of the plane they
@@ -320,7 +320,7 @@ def sample_at_places(
     Example:
         >>> scene = sample_at_places(jax.random.key(0), 3, 3)
         >>> away = np.abs(scene.xy[:, None] - ground_places()[None]).max(axis=-1)
-        >>> bool((away.min(axis=1) <= 0.15).all())
+        >>> bool((away.min(axis=1) < 0.051).all())
         True
     """
     key_scene, key_order, key_off = jax.random.split(key, 3)
@@ -328,7 +328,7 @@ def sample_at_places(
     places = jax.random.permutation(
         key_order, jnp.asarray(ground_places(), jnp.float32)
     )
-    off = jax.random.uniform(key_off, scene.xy.shape, minval=-0.15, maxval=0.15)
+    off = jax.random.uniform(key_off, scene.xy.shape, minval=-0.05, maxval=0.05)
     return dataclasses.replace(scene, xy=places[: len(scene.xy)] + off)
 
 

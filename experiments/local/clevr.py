@@ -104,15 +104,15 @@ def check(config: ConfigDict) -> dict[str, datasets.Stream]:
     if not config.seeds:
         raise ValueError("config.seeds is empty: give at least one training seed.")
     ks = config.sample.requests
-    if not {1, config.prediction.k} <= set(ks):
-        raise ValueError(
-            f"config.sample.requests = {ks} must hold 1 and config.prediction.k = "
-            f"{config.prediction.k}, from which the study takes its outcome."
-        )
     if not ks or min(ks) < 0 or not 1 <= max(ks) <= MOST:
         raise ValueError(
             f"config.sample.requests = {ks}: give numbers of places from 0 to {MOST},"
             " not 0 alone."
+        )
+    if not {1, config.prediction.k} <= set(ks):
+        raise ValueError(
+            f"config.sample.requests = {ks} must hold 1 and config.prediction.k = "
+            f"{config.prediction.k}, from which the study takes its outcome."
         )
     streams = {}
     for name in config.models:

@@ -30,6 +30,8 @@ def tiny():
     config.common.sample.images = config.common.sample.steps = 2
     config.sample.images = config.sample.steps = 2
     config.sample.requests = (0, 1, 4, 10)
+    config.prediction.k, config.prediction.resamples = 4, 20
+    config.probe.images, config.probe.sigmas = 2, (1.0,)
     return config
 
 
@@ -129,6 +131,7 @@ WIDE = ConfigDict({"local": {"tile": 5, "reach": 0, "condition_reach": 0}})
         ({"sample.requests": (0, 11)}, r"numbers of places from 0 to 10"),
         ({"sample.requests": ()}, r"numbers of places"),
         ({"sample.requests": (0,)}, r"not 0 alone"),
+        ({"sample.requests": (0, 1)}, r"must hold 1 and config.prediction.k = 4"),
         ({"seeds": ()}, "at least one training seed"),
         (
             {"models.channel.data.label": "bumps_of_one"},
@@ -183,7 +186,10 @@ def test_a_run_ends_and_goes_on(tmp_path, monkeypatch, capsys):
     assert {"commit", "versions", "images_seen", "model_seconds"} <= numbers.keys()
     for one in numbers["rows"]:
         assert sum(one["histogram"]) == 2
-    for name in ("figure_1", "hits", "counts"):
+    # Of families of one network each, nothing can be known within them.
+    assert numbers["prediction"]["models"] == 2
+    assert numbers["prediction"]["within"] == 0
+    for name in ("figure_1", "hits", "counts", "locality", "prediction"):
         assert (workdir / "figures" / f"{name}.png").stat().st_size > 10_000
     assert "Experiment 2" in capsys.readouterr().out
     made = {f: f.stat().st_mtime for f in workdir.rglob("samples/*")}
