@@ -2,7 +2,7 @@ r"""Which inputs an output depends on: squared derivatives of a score, tile by t
 
 The three names of one function have three Jacobians,
 
-$$J_D = 1 + \sigma^2 J_s, \qquad J_\epsilon = -\sigma J_s,$$
+$$J_D = 1 + \sigma^2 J_s, \qquad J_{\epsilon} = -\sigma J_s,$$
 
 and what is local in one need not be in another: "more local at high noise" has opposite
 signs for the score and the denoiser (docs/math.md).  So every probe answers for all

@@ -35,8 +35,8 @@ def interaction(
 ) -> Estimate:
     r"""How far two conditions are from acting independently: a second difference.
 
-    $$\frac{\lVert s_{ij} - s_i - s_j + s_\emptyset \rVert}
-           {\lVert s_i - s_\emptyset \rVert + \lVert s_j - s_\emptyset \rVert}$$
+    $$\frac{\lVert s_{ij} - s_i - s_j + s_{\emptyset} \rVert}
+           {\lVert s_i - s_{\emptyset} \rVert + \lVert s_j - s_{\emptyset} \rVert}$$
 
     with root mean squares over samples.  It is 0 for a conditional projective
     composition, and the same for s, D and $\epsilon$.

@@ -43,7 +43,7 @@ class ConditionalMachine:
     $$D_i(x | c) = \sum_n \mathrm{softmax}_n\Bigl(
         -\frac{\lVert x_{W_i} - \phi_{n, W_i} \rVert^2}{2 \sigma^2}
         - \lambda\, \bigl(g_{n, i} - \min_m g_{m, i}\bigr)\Bigr)\, \phi_{n, i}, \qquad
-      g_{n, i} = \lVert c_{L_i} - c^{\phi_n}_{L_i} \rVert^2.$$
+        g_{n, i} = \lVert c_{L_i} - c^{\phi_n}_{L_i} \rVert^2.$$
 
     $W_i$ is the window of pixels around pixel i and $L_i$ the window of conditions
     around the cell that holds i.  $\lambda$ is so large that the sum runs over the

@@ -44,7 +44,7 @@ class CovarianceMachine:
 
     $$D_i(x) = \sum_n \mathrm{softmax}_n\Bigl(-\sum_{j \in S_i}
         \frac{(x_j - \phi_{n, j})^2}{2 \sigma^2}\Bigr)\, \phi_{n, i}, \qquad
-      S_i = \Bigl\{j : \frac{\lvert M_{ij} \rvert}{M_{ii}} \ge t
+        S_i = \Bigl\{j : \frac{\lvert M_{ij} \rvert}{M_{ii}} \ge t
         \max_{k, l} \frac{\lvert M_{kl} \rvert}{M_{kk}}\Bigr\}.$$
 
     For small images: with $n = h w c$ the components take `4 * n * min(n, N)` bytes,
