@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
     config.network.attn_resolutions = placeholder(tuple)  # where there is attention
     config.network.channels_per_head = placeholder(int)  # of the attention
     config.network.patch = placeholder(int)  # pixels a side that become channels
+    config.network.positions = placeholder(int)  # frequencies of places; EDM2 has none
     config.network.dropout = placeholder(float)  # probability
     config.network.sigma_data = placeholder(float)  # standard deviation of the data
     config.network.dtype = "bfloat16"  # of activations; or float32

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compjax.networks import UNet
-from compjax.networks.edm2 import Branch, as_it_is, fold, unfold
+from compjax.networks.edm2 import Branch, as_it_is, fold, places, unfold
 from compjax.scores import Network
 
 SMALL = dict(channels=8, channel_mult=(1,), num_blocks=1, channels_per_head=8)
@@ -242,6 +244,32 @@ def test_levels_are_resampled_with_the_filter_that_is_asked_for(random_params):
     D, D_same, D_wide = (apply(m, params, X, 1.0) for m in (box, same, wide))
     np.testing.assert_allclose(D_same, D, atol=1e-5)
     assert not np.allclose(D_wide, D, atol=1e-2)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5))
+def test_places_are_waves_of_unit_size(h, w, n):
+    found = places(h, w, n)
+    assert found.shape == (h, w, 4 * n)
+    # cos^2 + sin^2 = 1 for each frequency and axis, exactly but for rounding.
+    np.testing.assert_allclose((found**2).mean(-1), 1.0, rtol=1e-5)
+    assert (np.ptp(found[..., : 2 * n], axis=1) == 0).all()  # those of rows
+    turned = places(w, h, n).swapaxes(0, 1)
+    np.testing.assert_array_equal(found[..., 2 * n :], turned[..., : 2 * n])
+
+
+def test_a_network_with_positions_knows_where_it_is(random_params):
+    """A picture of one colour: eight convolutions carry the edges eight points in."""
+    fields = {"channels": 8, "channel_mult": (1,), "num_blocks": 0}
+    fields |= {"attn_resolutions": (), "channels_per_head": 16}  # so none attends
+    x = jnp.ones((1, 32, 32, 1))
+    spread = []
+    for n in (0, 2):
+        module = UNet(**fields, positions=n)
+        D = apply(module, random_params(module, x, 1.0), x, 1.0)
+        spread.append(float(np.ptp(D[0, 14:18, 14:18])))
+    assert spread[0] < 1e-5 < 1e-2 < spread[1]
+    with pytest.raises(ValueError, match="positions must be at least 0, got -1"):
+        UNet(positions=-1)
 
 
 def test_two_kinds_of_condition_are_refused():

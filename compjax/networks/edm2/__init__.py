@@ -3,7 +3,7 @@
 from compjax.networks.edm2.blocks import Attention, Branch, DecoderBlock, EncoderBlock
 from compjax.networks.edm2.presets import BATCH, PRESETS, Preset, preset
 from compjax.networks.edm2.reference import params_from_reference
-from compjax.networks.edm2.unet import UNet, as_it_is, fold, unfold
+from compjax.networks.edm2.unet import UNet, as_it_is, fold, places, unfold
 
 __all__ = [
     "BATCH",
@@ -17,6 +17,7 @@ __all__ = [
     "as_it_is",
     "fold",
     "params_from_reference",
+    "places",
     "preset",
     "unfold",
 ]

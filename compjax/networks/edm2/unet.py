@@ -57,6 +57,9 @@ class UNet(nn.Module):
         attn_resolutions: Heights, in grid points, at which the blocks have attention.
         channels_per_head: A level with fewer channels than this has no attention.
         patch: Side of the squares of pixels that are one grid point; 1 is EDM2.
+        positions: Frequencies of the Fourier features of places (`places`) that F sees
+            beside its input.  With 0, as in EDM2, a small network learns where it is
+            from the zeros around the image, and slowly.
         label_dim: Length of a vector condition.
         condition_channels: Channels of an image condition.
         label_balance: Share of the label in the embedding.
@@ -101,6 +104,7 @@ class UNet(nn.Module):
     attn_resolutions: tuple[int, ...] = (16, 8)
     channels_per_head: int = 64
     patch: int = 1
+    positions: int = 0
     label_dim: int = 0
     condition_channels: int = 0
     label_balance: float = 0.5
@@ -124,6 +128,8 @@ class UNet(nn.Module):
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
+        if self.positions < 0:
+            raise ValueError(f"positions must be at least 0, got {self.positions}.")
         check_taps(self.resample_filter)
         if self.image is not None:
             self._check_size(self.image)
@@ -170,7 +176,9 @@ class UNet(nn.Module):
             x = jnp.concatenate([x, condition.astype(x.dtype)], axis=-1)
         x = fold(x.astype(self.dtype), self.patch)
         # Nothing here has a bias: a channel of ones gives the first layer one.
-        x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
+        where = places(x.shape[1], x.shape[2], self.positions).astype(self.dtype)
+        where = jnp.broadcast_to(where[None], (len(x), *where.shape))
+        x = jnp.concatenate([x, jnp.ones_like(x[..., :1]), where], axis=-1)
         encode, decode = (
             partial(
                 self.wrap(block),
@@ -272,6 +280,35 @@ def _grid(condition: Condition, h: int, w: int) -> tuple[int, int]:
     if len(shape) == 4 and min(shape) and not (h % shape[1] or w % shape[2]):
         return shape[1], shape[2]
     return h, w
+
+
+def places(h: int, w: int, n: int) -> Float[Array, "h w d"]:
+    r"""Fourier features of where the points of a grid are, `[h, w, 4 n]`.
+
+    $\sqrt2 \cos \pi m u$ and $\sqrt2 \sin \pi m u$ for m = 1, ..., n, along each axis,
+    with u from 0 to 1 in the middles of points; mean squares are 1.
+
+    Args:
+        h: Rows.
+        w: Columns.
+        n: Frequencies.
+
+    Source: Vaswani et al. 2017 (1706.03762); the frequencies are ours.
+
+    Example:
+        >>> places(2, 2, 1)[0, 1].round(3)  # cos, sin of the row, then of the column
+        Array([ 1.,  1., -1.,  1.], dtype=float32)
+    """
+
+    def along(points: int) -> Array:
+        u = (jnp.arange(points) + 0.5) / points
+        angle = jnp.pi * u[:, None] * jnp.arange(1, n + 1)[None]
+        waves = [jnp.cos(angle), jnp.sin(angle)]
+        return math.sqrt(2) * jnp.concatenate(waves, axis=1)
+
+    rows = jnp.broadcast_to(along(h)[:, None], (h, w, 2 * n))
+    columns = jnp.broadcast_to(along(w)[None], (h, w, 2 * n))
+    return jnp.concatenate([rows, columns], axis=-1)
 
 
 def fold(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b H W C"]:
