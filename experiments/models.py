@@ -105,7 +105,7 @@ def model_config(config: ConfigDict, name: str, seed: int) -> ConfigDict:
 
 def mean_loss(folder: Path, steps: int) -> float:
     """The mean training loss of the last tenth of the steps, of a work directory."""
-    lines = training.read_metrics(folder)
+    lines = [line for line in training.read_metrics(folder) if "loss" in line]
     return float(np.mean([ln["loss"] for ln in lines if ln["step"] > 0.9 * steps]))
 
 

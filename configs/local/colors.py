@@ -26,7 +26,11 @@ def get_config() -> ConfigDict:
     config.seed = 0  # decides scenes, requests and noise
     config.seeds = (0, 1, 2)  # of training
     config.common = clevr_laptop.get_config().common
+    config.common.data.draw = "plain"
     config.common.network.channels = 32
+    config.common.network.channel_mult = (1, 2)  # a bottleneck, of which the claim is
+    config.common.network.num_blocks = 1
+    config.common.network.positions = 0
     # Three objects take long to draw: fewer scenes, each at more noise levels.
     config.common.data.batch = 8
     config.common.train.noise_draws = 4

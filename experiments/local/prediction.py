@@ -49,6 +49,8 @@ def study(
 ) -> None:
     """Answers the question, as `prediction` among the numbers, in lines and a picture.
 
+    Where an outcome or a probe is not known there is no answer, and a line says so.
+
     Args:
         config: With `models`, `seeds` and `prediction`.
         numbers: With `rows`, whose `by_seed` are the outcomes, and with the probes and
@@ -57,6 +59,15 @@ def study(
         workdir: Where the picture goes.
     """
     models = table(config, numbers, families)
+    needed = (models["outcome"], models["one"], models["probes"][primary(config)])
+    unknown = np.isnan(needed).any(axis=0)
+    if unknown.any():
+        print(
+            f"no study: of {unknown.sum()} networks the outcome is not known (true "
+            "scenes meet no more requests than chance), or the probe (labels change "
+            "nothing)."
+        )
+        return
     numbers["prediction"] = answer(config, models)
     draw(config, models, numbers["prediction"]).savefig(
         workdir / "figures" / "prediction.png"
@@ -87,6 +98,12 @@ def table(
     }
 
 
+def primary(config: ConfigDict) -> str:
+    """The name of the probe that was chosen beforehand."""
+    p = config.prediction
+    return f"{p.kind} {p.view} {p.measure}"
+
+
 def measured(
     config: ConfigDict, probe: Mapping[str, Any], kind: str, view: str, measure: str
 ) -> float:
@@ -112,8 +129,8 @@ def answer(config: ConfigDict, models: Mapping[str, Any]) -> dict[str, Any]:
     """The correlations, their intervals and p-values; see docs/math.md, "Counting"."""
     p = config.prediction
     rng = np.random.default_rng(config.seed)
-    primary = f"{p.kind} {p.view} {p.measure}"
-    x, y, family = models["probes"][primary], models["outcome"], models["family"]
+    x, y = models["probes"][primary(config)], models["outcome"]
+    family = models["family"]
     groups = [np.flatnonzero(family == one) for one in np.unique(family)]
     known = np.stack([models["one"], models["loss"]], axis=1)
     within = rank_correlation(x, y, groups)
@@ -138,14 +155,14 @@ def answer(config: ConfigDict, models: Mapping[str, Any]) -> dict[str, Any]:
         ]
     )
     return {
-        "primary": primary,
+        "primary": primary(config),
         "models": len(y),
         "families": len(groups),
         "within": within,
         "low": float(low),
         "high": float(high),
         "p": _p_value(abs(chance), within),
-        "pooled": float(stats.spearmanr(x, y).statistic),
+        "pooled": rank_correlation(x, y, [np.arange(len(y))]),
         "partial": partial(x, y, known, groups),
         "others": {
             name: {"within": value, "p_max": _p_value(largest, value)}

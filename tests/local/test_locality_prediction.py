@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 from scipy import stats
 
 from configs.local import phase as phase_config
@@ -96,6 +97,43 @@ def test_probes_are_averaged_over_the_levels_of_the_study():
     made.prediction.sigmas = (20.0, 30.0)
     with pytest.raises(ValueError, match="holds none of the levels"):
         prediction.measured(made, probe, "pixels", "score", "beyond")
+
+
+def test_a_study_is_made_from_the_rows_and_probes_of_a_run(tmp_path, capsys):
+    """Two families of three seeds; what labels do elsewhere lowers the outcome."""
+    made = config(100)
+    made.seeds, made.models = (0, 1, 2), ConfigDict({"a": {}, "b": {}})
+    beyond = {"a": [0.1, 0.2, 0.3], "b": [0.5, 0.6, 0.7]}
+    curves = lambda share: {"beyond": [share], "radius": [1.0], "strength": [1.0]}
+    probe = lambda share: {
+        "loss": share,
+        "sigmas": [1.0],
+        "pixels": {"score": curves(0.5), "denoiser": curves(0.5)},
+        "conditions": {"score": curves(share), "denoiser": curves(share)},
+    }
+    numbers = {
+        "rows": [
+            {"model": name, "k": k, "by_seed": [1 - share for share in shares]}
+            for name, shares in beyond.items()
+            for k in (1, 6)
+        ],
+        "models": {name: [probe(s) for s in shares] for name, shares in beyond.items()},
+    }
+    prediction.study(made, numbers, {"a": "one", "b": "two"}, folder(tmp_path))
+    found = numbers["prediction"]
+    assert (found["models"], found["families"]) == (6, 2)
+    assert found["within"] == pytest.approx(-1) == found["pooled"]
+    assert (tmp_path / "figures" / "prediction.png").exists()
+    del numbers["prediction"]
+    numbers["rows"][1]["by_seed"][0] = None
+    prediction.study(made, numbers, {"a": "one", "b": "two"}, tmp_path)
+    assert "no study: of 1 networks" in capsys.readouterr().out
+    assert "prediction" not in numbers
+
+
+def folder(path):
+    (path / "figures").mkdir()
+    return path
 
 
 def test_figures_are_drawn_from_any_numbers(tmp_path):

@@ -76,6 +76,7 @@ def tiny():
     return config
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_stopped(tmp_path, capsys):
     config = tiny()
     rise.main(config, tmp_path)
